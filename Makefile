@@ -1,0 +1,52 @@
+# Everything a user types. `make repro` and `make test` work on a fresh machine with Python 3.11, Node.js and git.
+SHELL := /bin/bash
+PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+# The small profile: 2,000 images, one view, three epochs, two seeds, a coarse landscape.
+QUICK := data.images=2000 features.views=1 features.train_eval_images=400 \
+         train.epochs=3 seeds=[0,1] landscape.points=15
+
+.PHONY: help setup repro quick test bench plots clean distclean
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/share/vega.js  ## install the pinned packages into .venv
+
+.venv/share/vega.js: requirements.lock
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	mkdir -p .venv/share
+	.venv/bin/python -c "import vl_convert; print(vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;'))" > $@.tmp
+	mv $@.tmp $@
+
+repro: setup  ## run what is stale of the study
+	dvc repro
+
+quick: setup  ## the whole study, small, in .quick; the real results stay untouched
+	rm -rf .quick && mkdir -p .quick/.scratch .scratch/downloads
+	git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -xf - -C .quick
+	ln -s ../../.scratch/downloads .quick/.scratch/downloads
+	cd .quick && rm -rf dvc.lock metrics plots \
+	  && dvc config --quiet --local core.no_scm true \
+	  && python -c "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])" $(QUICK) \
+	  && dvc repro && dvc metrics show metrics/train/*.json --md
+	@echo "figures: .quick/plots/figures"
+
+test: setup  ## run the tests
+	ruff check stages tests
+	python -m pytest
+
+bench: setup  ## compare the cost of the study with a plain fine-tuning loop
+	python -m tests.benchmark
+
+plots: setup  ## write dvc_plots/index.html, a page with all curves and figures
+	dvc plots show
+
+clean:  ## remove scratch files; results and their cache stay
+	rm -rf .quick .scratch dvc_plots .pytest_cache .ruff_cache
+	find stages tests -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the installed packages too
+	rm -rf .venv
