@@ -1,0 +1,1 @@
+"""One module per stage of dvc.yaml, run as `python -m stages.<stage>` from the root of the repository."""

@@ -1,0 +1,125 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dvc.utils.hydra import apply_overrides
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "data.images=200",
+    "features.views=2",
+    "features.train_eval_images=50",
+    "train.epochs=3",
+    "train.batch_size=16",
+    "seeds=[0,1]",
+    "landscape.points=5",
+]
+
+
+class Checkout:
+    """A temporary copy of the repository, with a git history of its own, that tests may run and break."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_AUTHOR_NAME": "test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+        }
+
+    def start(self, *command: str, **kwargs) -> subprocess.Popen:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True} | kwargs
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, **pipes)
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        """The output of a command that must succeed, or must fail."""
+        process = self.start(*command)
+        output, _ = process.communicate()
+        assert bool(process.returncode) == fails, output
+        return output
+
+    def stage(self, *arguments: str, fails: bool = False) -> str:
+        name, *rest = arguments
+        return self.run(sys.executable, "-m", f"stages.{name}", *rest, fails=fails)
+
+    def set_params(self, *overrides: str) -> None:
+        path = self.folder / "params.yaml"
+        apply_overrides(path, list(overrides))
+
+    def read_json(self, path: str) -> dict:
+        return json.loads((self.folder / path).read_text())
+
+    def copy_to(self, folder: Path) -> "Checkout":
+        """A second checkout in the same state."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Checkout(folder)
+
+
+def copy_repository(folder: Path) -> Checkout:
+    """The files that git would take, committed anew; downloads are shared, results are not."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).exists() and not name.startswith(("metrics/", "plots/")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    downloads = ROOT / ".scratch" / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    (folder / ".scratch").mkdir()
+    (folder / ".scratch" / "downloads").symlink_to(downloads)
+    checkout = Checkout(folder)
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
+        checkout.run("git", *command)
+    return checkout
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Checkout:
+    """The whole study on 200 real images, run once by `dvc repro`; tests must leave it as it is."""
+    checkout = copy_repository(tmp_path_factory.mktemp("tiny") / "study")
+    checkout.set_params(*TINY)
+    checkout.first_output = checkout.run("dvc", "repro")
+    checkout.run("git", "add", "--all")
+    checkout.run("git", "commit", "--quiet", "--message", "results")
+    return checkout
+
+
+@pytest.fixture
+def scratch_copy(tiny, tmp_path) -> Checkout:
+    """A copy of the finished tiny study that a test may change."""
+    return tiny.copy_to(tmp_path / "copy")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def backbone_state() -> dict:
+    """A randomly initialised MobileNetV2, its BN statistics away from 0 and 1."""
+    from torchvision.models import mobilenet_v2
+
+    torch.manual_seed(0)
+    features = mobilenet_v2(weights=None).features
+    for module in features.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.2, 0.2)
+    return features.state_dict()
