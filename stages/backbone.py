@@ -1,0 +1,26 @@
+"""Fetch MobileNetV2's ImageNet weights, in torchvision's names, and describe them."""
+
+import sys
+
+import torch
+
+from stages.lib.backbone_weights import describe, load_weights
+from stages.lib.files import write, write_json
+from stages.lib.params import Params
+from stages.lib.stage import run_stage
+
+
+def main(params: Params) -> None:
+    settings = params.backbone
+    name, convention, sha256, state = load_weights(settings.weights)
+    about = describe(name, convention, sha256, settings.image_size)
+
+    write("models/backbone.pt", lambda path: torch.save(state, path))
+    write_json("models/backbone.json", about)
+    print(f"weights {name} ({about['source']}), {about['image_size']} px, padding {about['padding']}")
+    if settings.weights == "auto" and name != "imagenet1k_v1":
+        print(f"NOTE: torchvision's weights could not be downloaded; every result is for {name}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_stage(main)
