@@ -1,0 +1,60 @@
+"""Gradient norms per layer, recorded before clipping, and the clipping itself."""
+
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import nn
+
+# Edges of the histogram of |g|: half decades from 1e-12 to 10, with one open bin at either end.
+EDGES = np.logspace(-12, 1, 27)
+BINS = [f"share_from_{edge:.1e}" for edge in [0.0, *EDGES]]
+
+
+def clip_gradients(model: nn.Module, threshold: float | None) -> None:
+    """Scale all gradients so that their total L2 norm is at most `threshold`; None leaves them as they are."""
+    if threshold is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), threshold)
+
+
+def magnitude_shares(grad: torch.Tensor) -> np.ndarray:
+    """Share of the entries of `grad` whose magnitude falls into each of BINS; float64 (28,), summing to 1."""
+    magnitudes = grad.abs().flatten().cpu().numpy()
+    return np.bincount(np.searchsorted(EDGES, magnitudes, side="right"), minlength=len(BINS)) / len(magnitudes)
+
+
+class GradientTracker:
+    """Norms of parameter gradients (not of activations) over the steps of an epoch, taken before clipping.
+
+        with GradientTracker(model, threshold) as tracker:
+            for each step:
+                loss.backward()
+                tracker.record()
+                clip_gradients(model, threshold)
+
+    On leaving the block: `layer_norms` (steps, layers), `total_norms` (steps,), `clipped` (steps,), all NumPy, and
+    `histograms`, layer -> shares per bin at the first step. Until then nothing is read back from the device.
+    """
+
+    def __init__(self, model: nn.Module, threshold: float | None = None):
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.threshold = threshold
+        self.steps: list[torch.Tensor] = []
+        self.histograms: dict[str, np.ndarray] = {}
+
+    def __enter__(self) -> "GradientTracker":
+        return self
+
+    def record(self) -> None:
+        """Call once per step, between `backward` and clipping."""
+        grads = {name: p.grad for name, p in self.parameters.items()}
+        if not self.steps:
+            self.histograms = {name: magnitude_shares(grad) for name, grad in grads.items()}
+        self.steps.append(torch.stack([torch.linalg.vector_norm(grad) for grad in grads.values()]))
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        steps = torch.stack(self.steps) if self.steps else torch.zeros(0, len(self.parameters))
+        self.layer_norms = steps.cpu().double().numpy()
+        self.total_norms = np.sqrt((self.layer_norms**2).sum(1))
+        limit = np.inf if self.threshold is None else self.threshold
+        self.clipped = self.total_norms > limit

@@ -1,0 +1,108 @@
+"""The adaptation heads that are compared: global average pooling, FC(256), norm, ReLU, Dropout, FC(10).
+
+All three share one forward pass and differ in `norm` alone. With placement `vector` the map is pooled first and the
+norm sees (N, 256); with `spatial` FC1 acts as a 1x1 convolution and norm and ReLU act on the map (N, H, W, 256), which
+is then pooled, so that FRN has an extent to average over.
+"""
+
+import math
+
+import torch
+from torch import nn
+
+from stages.lib.norms import FilterResponseNorm
+
+HIDDEN = 256
+CLASSES = 10
+PLACEMENTS = ("vector", "spatial")
+
+
+class Dropout(nn.Module):
+    """nn.Dropout with a generator of its own, so that runs that share a process stay reproducible."""
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.rate = rate
+        self.generator = torch.Generator()
+
+    def seed(self, seed: int, device: torch.device) -> None:
+        self.generator = torch.Generator(device).manual_seed(seed)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.rate
+        return x * keep / (1 - self.rate)
+
+
+class Head(nn.Module):
+    """(N, H, W, in_features), or already pooled (N, in_features) with placement `vector`, -> logits (N, 10)."""
+
+    def __init__(self, in_features: int, norm: nn.Module, dropout_rate: float = 0.5, placement: str = "vector"):
+        super().__init__()
+        if placement not in PLACEMENTS:
+            raise ValueError(f"placement is {placement!r}; it must be one of {', '.join(PLACEMENTS)}")
+        self.placement = placement
+        self.fc1 = nn.Linear(in_features, HIDDEN)
+        self.norm = norm
+        self.dropout = Dropout(dropout_rate)
+        self.fc2 = nn.Linear(HIDDEN, CLASSES)
+
+    def normalize(self, hidden: torch.Tensor) -> torch.Tensor:
+        """`norm` over channels-last (N, 256) or (N, H, W, 256), for layers that want channels first."""
+        if hidden.ndim == 2:
+            return self.norm(hidden)
+        return self.norm(hidden.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+    def activate(self, hidden: torch.Tensor) -> torch.Tensor:
+        """From FC1's output to FC2's input, without dropout: norm, ReLU and, on a map, pooling."""
+        active = self.normalize(hidden).relu()
+        return active if active.ndim == 2 else active.mean((1, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.placement == "vector" and x.ndim == 4:
+            x = x.mean((1, 2))
+        return self.fc2(self.dropout(self.activate(self.fc1(x))))
+
+
+class BatchNormHead(Head):
+    def __init__(self, in_features: int, dropout_rate: float = 0.5, placement: str = "vector", frn_learned_eps=None):
+        norm = nn.BatchNorm1d(HIDDEN) if placement == "vector" else nn.BatchNorm2d(HIDDEN)
+        super().__init__(in_features, norm, dropout_rate, placement)
+
+
+class LayerNormHead(Head):
+    """Layer normalization over the 256 units, of the vector or of each position of the map."""
+
+    def __init__(self, in_features: int, dropout_rate: float = 0.5, placement: str = "vector", frn_learned_eps=None):
+        super().__init__(in_features, nn.LayerNorm(HIDDEN), dropout_rate, placement)
+
+    def normalize(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.norm(hidden)
+
+
+class FRNHead(Head):
+    """FRN with the paper's learnable epsilon on a vector, and its fixed 1e-6 on a map."""
+
+    def __init__(self, in_features: int, dropout_rate: float = 0.5, placement: str = "vector", frn_learned_eps=1e-4):
+        norm = FilterResponseNorm(HIDDEN, learned_eps=frn_learned_eps if placement == "vector" else None)
+        super().__init__(in_features, norm, dropout_rate, placement)
+
+
+HEADS = {"batchnorm": BatchNormHead, "layernorm": LayerNormHead, "frn": FRNHead}
+
+
+def make_head(norm: str, in_features: int, *, seed: int, **settings) -> Head:
+    """A head from the table, its two FC layers initialised from `seed` alone: equal for all norms and placements.
+
+    `settings` are dropout_rate, placement and frn_learned_eps. Raises ValueError for an unknown norm.
+    """
+    if norm not in HEADS:
+        raise ValueError(f"norm is {norm!r}; it must be one of {', '.join(HEADS)}")
+    head = HEADS[norm](in_features, **settings)
+    generator = torch.Generator().manual_seed(seed)
+    for layer in (head.fc1, head.fc2):
+        bound = 1 / math.sqrt(layer.in_features)  # nn.Linear's own initialisation (He et al. 2015, a = sqrt(5))
+        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    return head

@@ -1,0 +1,50 @@
+"""The flat metrics of one configuration, from its finished runs."""
+
+import numpy as np
+
+MEAN_AND_SPREAD = ("test_accuracy", "val_accuracy")
+
+
+def first_epoch_reaching(history: list[dict], share: float) -> int:
+    """The first epoch (from 1) whose validation accuracy is at least `share` of the best one."""
+    target = share * max(row["val_accuracy"] for row in history)
+    return next(row["epoch"] for row in history if row["val_accuracy"] >= target)
+
+
+def summarize_run(history: list[dict], best_epoch: int, train: dict, test: dict, final_test: dict) -> dict[str, float]:
+    """One seed's metrics, from its curves and the evaluations of the selected (train, test) and the last weights.
+
+    `train` is measured on training images without augmentation or dropout; generalization_gap is its accuracy less the
+    test accuracy. Epochs count from 1.
+    """
+    best = history[best_epoch - 1]
+    return {
+        "test_accuracy": test["accuracy"],
+        "val_accuracy": best["val_accuracy"],
+        "train_accuracy": train["accuracy"],
+        "test_loss": test["loss"],
+        "val_loss": best["val_loss"],
+        "final_test_accuracy": final_test["accuracy"],
+        "final_val_accuracy": history[-1]["val_accuracy"],
+        "best_epoch": best_epoch,
+        "epochs_to_95pct": first_epoch_reaching(history, 0.95),
+        "grad_norm_mean": float(np.mean([row["grad_norm"] for row in history])),
+        "grad_norm_max": max(row["grad_norm_max"] for row in history),
+        "clip_fraction": float(np.mean([row["clip_fraction"] for row in history])),
+        "generalization_gap": train["accuracy"] - test["accuracy"],
+    }
+
+
+def summarize_configuration(runs: dict[int, dict[str, float]]) -> dict[str, float | None]:
+    """Means over seeds (grad_norm_max: the maximum), each seed's test accuracy, and how many seeds there are.
+
+    `_std` is the sample standard deviation over seeds, null for a single seed.
+    """
+    metrics: dict[str, float | None] = {}
+    for name in next(iter(runs.values())):
+        values = [run[name] for run in runs.values()]
+        metrics[name] = float(max(values) if name == "grad_norm_max" else np.mean(values))
+        if name in MEAN_AND_SPREAD:
+            metrics[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    metrics |= {f"test_accuracy_seed{seed}": run["test_accuracy"] for seed, run in runs.items()}
+    return metrics | {"seeds": len(runs)}

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stages.lib.gradients import BINS, EDGES, GradientTracker, clip_gradients, magnitude_shares
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+
+
+def backward(model, scale=1.0):
+    model.zero_grad()
+    (scale * model(torch.ones(5, 4)).square().sum()).backward()
+
+
+def test_norms_are_those_of_parameter_gradients_before_clipping(model):
+    """Against autograd called by itself, without the tracker and without clipping."""
+    scales = [1.0, 100.0, 0.01]
+    with GradientTracker(model, threshold=1.0) as tracker:
+        for scale in scales:
+            backward(model, scale)
+            tracker.record()
+            clip_gradients(model, tracker.threshold)
+    parameters = list(model.parameters())
+    gradients = torch.autograd.grad(model(torch.ones(5, 4)).square().sum(), parameters)
+    norms = np.array([gradient.norm().item() for gradient in gradients])
+    np.testing.assert_allclose(tracker.layer_norms, np.outer(scales, norms), rtol=1e-5)
+    np.testing.assert_allclose(tracker.total_norms, np.linalg.norm(norms) * np.array(scales), rtol=1e-5)
+    assert tracker.clipped.tolist() == [bool(norm > 1) for norm in tracker.total_norms]
+    assert list(tracker.parameters) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+
+
+def test_clipping_limits_the_total_norm_and_keeps_the_direction(model):
+    backward(model, 100.0)
+    before = torch.cat([p.grad.flatten() for p in model.parameters()]).clone()
+    clip_gradients(model, 0.5)
+    after = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert after.norm().item() == pytest.approx(0.5, rel=1e-4)
+    torch.testing.assert_close(after / after.norm(), before / before.norm())
+    clip_gradients(model, None)
+    clip_gradients(model, 1e9)
+    torch.testing.assert_close(torch.cat([p.grad.flatten() for p in model.parameters()]), after)
+
+
+def test_without_a_threshold_nothing_counts_as_clipped(model):
+    with GradientTracker(model) as tracker:
+        backward(model, 1e6)
+        tracker.record()
+    assert not tracker.clipped.any()
+
+
+def test_the_histogram_is_numpys(rng):
+    gradient = (10.0 ** rng.uniform(-14, 3, 5000)).astype(np.float32) * rng.choice([-1, 1], 5000)
+    shares = magnitude_shares(torch.from_numpy(gradient))
+    expected, _ = np.histogram(np.abs(gradient), [0, *EDGES, np.inf])
+    np.testing.assert_allclose(shares, expected / 5000)
+    assert len(shares) == len(BINS)
+
+
+def test_histograms_are_taken_at_the_first_step_before_clipping(model):
+    with GradientTracker(model, threshold=1e-9) as tracker:
+        for scale in (1.0, 1000.0):
+            backward(model, scale)
+            if scale == 1.0:
+                expected = magnitude_shares(model[0].weight.grad)
+            tracker.record()
+            clip_gradients(model, tracker.threshold)
+    np.testing.assert_array_equal(tracker.histograms["0.weight"], expected)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+from stages.lib.norms import FilterResponseNorm
+
+
+def frn_in_numpy(x, gamma, beta, eps, tau=None):
+    """Equations 1 to 3 of arXiv 1911.09737, in float64, for (N, C, H, W)."""
+    x = x.astype(np.float64)
+    y = np.empty_like(x)
+    for n in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            nu2 = (x[n, c] ** 2).sum() / x[n, c].size
+            y[n, c] = gamma[c] * x[n, c] / np.sqrt(nu2 + eps[c]) + beta[c]
+            if tau is not None:
+                y[n, c] = np.maximum(y[n, c], tau[c])
+    return y
+
+
+def randomize(layer, rng):
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.from_numpy(rng.normal(size=parameter.shape)))
+    return {name: value.detach().numpy() for name, value in layer.named_parameters()}
+
+
+@pytest.mark.parametrize("learned", [None, 1e-4])
+@pytest.mark.parametrize("tlu", [False, True])
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (3, 5)])
+def test_frn_is_the_papers(rng, shape, learned, tlu):
+    layer = FilterResponseNorm(5, learned_eps=learned, tlu=tlu)
+    values = randomize(layer, rng)
+    x = rng.normal(size=shape).astype(np.float32)
+    eps = 1e-6 + np.abs(values["eps_l"]) if learned else np.full(5, 1e-6)
+    expected = frn_in_numpy(
+        x.reshape(*shape, *[1] * (4 - x.ndim)), values["weight"], values["bias"], eps, values.get("tau")
+    )
+    np.testing.assert_allclose(
+        layer(torch.from_numpy(x)).detach().numpy(), expected.reshape(shape), rtol=2e-5, atol=2e-6
+    )
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 2, 3), (6, 4)])
+def test_gradients_agree_with_finite_differences(rng, shape):
+    layer = FilterResponseNorm(4, learned_eps=0.3, tlu=True)
+    randomize(layer, rng)
+    x = torch.from_numpy(rng.normal(size=shape).astype(np.float32))
+    parameters = list(layer.parameters())
+    analytic = torch.autograd.grad(layer(x).square().sum(), parameters)
+    for parameter, grad in zip(parameters, analytic, strict=True):
+        for k in range(len(parameter)):
+            step = 1e-3
+            values = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    parameter[k] += sign * step
+                    values.append(layer(x).double().square().sum().item())
+                    parameter[k] -= sign * step
+            assert grad[k].item() == pytest.approx((values[0] - values[1]) / (2 * step), rel=2e-2, abs=2e-2)
+
+
+def test_the_gradient_on_a_vector_does_not_cancel():
+    """dy/dx = eps / (x^2 + eps)^1.5, also where it is tiny; autograd of the plain formula is off by percents there."""
+    x = torch.linspace(-30, 30, 61)[:, None].requires_grad_()
+    layer = FilterResponseNorm(1, eps=1e-6)
+    layer(x).sum().backward()
+    exact = 1e-6 / (x.detach().double() ** 2 + 1e-6) ** 1.5
+    torch.testing.assert_close(x.grad.double(), exact, rtol=1e-5, atol=0)
+
+
+def test_second_derivatives_on_a_vector():
+    x = torch.tensor([[0.3], [-1.2]], dtype=torch.float64, requires_grad=True)
+    eps = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
+    from stages.lib.norms import UnitExtentNormalize
+
+    assert torch.autograd.gradcheck(UnitExtentNormalize.apply, (x, eps))
+    assert torch.autograd.gradgradcheck(UnitExtentNormalize.apply, (x, eps))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4, 3)])
+def test_half_precision_does_not_overflow(dtype, shape):
+    """The square of 1000 is beyond float16."""
+    layer = FilterResponseNorm(3)
+    x = torch.full(shape, 1000.0, dtype=dtype)
+    y = layer(x)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y, torch.ones_like(x))
+
+
+def test_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"takes \(N, C\) or \(N, C, H, W\), not \(2, 3\)"):
+        FilterResponseNorm(4)(torch.zeros(2, 3))

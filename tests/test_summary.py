@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from stages.lib.summary import first_epoch_reaching, summarize_configuration, summarize_run
+
+HISTORY = [
+    {"epoch": 1, "val_accuracy": 0.60, "val_loss": 1.0, "grad_norm": 3.0, "grad_norm_max": 9.0, "clip_fraction": 1.0},
+    {"epoch": 2, "val_accuracy": 0.80, "val_loss": 0.7, "grad_norm": 2.0, "grad_norm_max": 4.0, "clip_fraction": 0.5},
+    {"epoch": 3, "val_accuracy": 0.82, "val_loss": 0.6, "grad_norm": 1.0, "grad_norm_max": 3.0, "clip_fraction": 0.0},
+    {"epoch": 4, "val_accuracy": 0.81, "val_loss": 0.8, "grad_norm": 1.0, "grad_norm_max": 2.0, "clip_fraction": 0.0},
+]
+
+
+def test_one_run():
+    train, test, final = {"accuracy": 0.9}, {"accuracy": 0.83, "loss": 0.5}, {"accuracy": 0.825}
+    metrics = summarize_run(HISTORY, 3, train, test, final)
+    assert metrics == {
+        "test_accuracy": 0.83,
+        "val_accuracy": 0.82,
+        "train_accuracy": 0.9,
+        "test_loss": 0.5,
+        "val_loss": 0.6,
+        "final_test_accuracy": 0.825,
+        "final_val_accuracy": 0.81,
+        "best_epoch": 3,
+        "epochs_to_95pct": 2,
+        "grad_norm_mean": 1.75,
+        "grad_norm_max": 9.0,
+        "clip_fraction": 0.375,
+        "generalization_gap": pytest.approx(0.07),
+    }
+    assert first_epoch_reaching(HISTORY, 1.0) == 3
+
+
+def test_means_spread_and_each_seed():
+    runs = {5: {"test_accuracy": 0.80, "grad_norm_max": 3.0}, 7: {"test_accuracy": 0.84, "grad_norm_max": 8.0}}
+    metrics = summarize_configuration(runs)
+    assert metrics["test_accuracy"] == pytest.approx(0.82)
+    assert metrics["test_accuracy_std"] == pytest.approx(np.std([0.80, 0.84], ddof=1))
+    assert metrics["grad_norm_max"] == 8.0 and metrics["seeds"] == 2
+    assert (metrics["test_accuracy_seed5"], metrics["test_accuracy_seed7"]) == (0.80, 0.84)
+    assert summarize_configuration({0: {"test_accuracy": 0.8}})["test_accuracy_std"] is None

@@ -1,0 +1,151 @@
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from stages.lib.evaluation import evaluate
+from stages.lib.gradients import GradientTracker
+from stages.lib.progress import Progress, Stopped
+from stages.lib.training import DivergedError, Run, advance, derive_seed, make_optimizer, side_by_side, train_epoch
+from stages.lib.transfer import make_model
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def data():
+    torch.manual_seed(0)
+    labels = torch.arange(100) % 10
+    features = torch.randn(100, 2, 2, 320) + 0.3 * F.one_hot(labels, 320)[:, None, None]
+    return features.half(), labels
+
+
+def make_run(backbone_state, seed=0, norm="layernorm"):
+    model = make_model(backbone_state, norm, seed=seed)
+    return Run(seed, model, make_optimizer(model, head_lr=1e-2, block_lr=1e-4))
+
+
+def advance_run(run, data, threshold=None, on_step=lambda: None):
+    advance(run, *data, *data, batch_size=16, threshold=threshold, on_step=on_step)
+
+
+def test_an_epoch_is_adam_on_shuffled_batches(backbone_state, data):
+    """Against a loop of its own: torch's Adam, explicit order and dropout mask, clipping by torch."""
+    features, labels = data
+    run = make_run(backbone_state)
+    with GradientTracker(run.model, 0.5) as tracker:
+        row = train_epoch(run, features, labels, 16, tracker, lambda: None)
+
+    model = make_model(backbone_state, "layernorm", seed=0).train()
+    groups = [{"params": model.block.parameters(), "lr": 1e-4}, {"params": model.head.parameters(), "lr": 1e-2}]
+    optimizer = torch.optim.Adam(groups)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(derive_seed(0, 0, 0)))
+    dropout = torch.Generator().manual_seed(derive_seed(0, 0, 1))
+    losses = []
+    for k in range(6):  # the last four images make no whole batch
+        batch = order[16 * k : 16 * (k + 1)]
+        hidden = model.head.activate(model.head.fc1(model.activate_block(features[batch])))
+        mask = (torch.rand(hidden.shape, generator=dropout) >= 0.5) / 0.5
+        loss = F.cross_entropy(model.head.fc2(hidden * mask), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        losses.append(loss.item())
+    assert row["train_loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    for (name, found), expected in zip(run.model.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_evaluation_weights_every_sample_alike(backbone_state, data):
+    features, labels = (torch.cat([tensor, tensor[:33]]) for tensor in data)  # no multiple of the batch size
+    model = make_model(backbone_state, "frn", seed=0).train()
+    found = evaluate(model, features, labels)
+    assert model.training
+    logits = model.eval()(features)
+    assert found["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert found["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
+
+
+def test_resuming_is_bit_identical(backbone_state, data, tmp_path):
+    straight = make_run(backbone_state)
+    for _ in range(3):
+        advance_run(straight, data, threshold=1.0)
+
+    first = make_run(backbone_state)
+    advance_run(first, data, threshold=1.0)
+    first.save(tmp_path)
+    second = make_run(backbone_state)
+    second.restore(tmp_path)
+    assert second.epoch == 1
+    for _ in range(2):
+        advance_run(second, data, threshold=1.0)
+    assert second.history == straight.history and second.gradients == straight.gradients
+    assert second.best["epoch"] == straight.best["epoch"]
+    for name, value in straight.model.state_dict().items():
+        assert torch.equal(second.model.state_dict()[name], value), name
+
+
+def test_side_by_side_gives_what_each_seed_gives_alone(backbone_state, data):
+    def train(seeds, threads):
+        runs = [make_run(backbone_state, seed, "batchnorm") for seed in seeds]
+        progress = Progress("test", 100)
+        torch.set_num_threads(threads)
+        side_by_side(runs, 3, lambda run: advance_run(run, data, on_step=progress.step), CPU, progress)
+        return {run.seed: run for run in runs}
+
+    before = torch.get_num_threads()
+    try:
+        together = train([0, 1, 2], threads=2)  # two workers of one thread each
+        for seed in (0, 1, 2):
+            alone = train([seed], threads=1)[seed]
+            assert alone.history == together[seed].history
+            for name, value in alone.model.state_dict().items():
+                assert torch.equal(together[seed].model.state_dict()[name], value), name
+    finally:
+        torch.set_num_threads(before)
+    assert together[0].history != together[1].history
+
+
+def test_one_failing_run_stops_the_others(backbone_state, data):
+    runs = [make_run(backbone_state, seed) for seed in (0, 1)]
+    progress, other_started = Progress("test", 100), threading.Event()
+
+    def next_epoch(run):
+        if run.seed == 0:
+            other_started.wait(30)
+            raise DivergedError("boom")
+        other_started.set()
+        while True:  # only Stopped ends this
+            progress.step()
+
+    if torch.get_num_threads() > 1:
+        with pytest.raises((DivergedError, Stopped)):
+            side_by_side(runs, 3, next_epoch, CPU, progress)
+    assert progress.stopping.is_set() or torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_seed_epoch_and_step(backbone_state, data, value):
+    run = make_run(backbone_state, seed=4)
+    advance_run(run, data)
+    with torch.no_grad():
+        run.model.head.fc2.bias[0] = value
+    with pytest.raises(DivergedError, match=r"seed 4, epoch 2, step 1: the loss is (nan|inf)"):
+        advance_run(run, data)
+    assert run.epoch == 1
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy(backbone_state, data):
+    run = make_run(backbone_state)
+    for _ in range(6):
+        advance_run(run, data)
+    accuracies = [row["val_accuracy"] for row in run.history]
+    assert run.best["epoch"] == int(np.argmax(accuracies)) + 1
+    assert run.best["val_accuracy"] == max(accuracies)
+
+
+def test_seeds_for_different_purposes_differ():
+    assert len({derive_seed(s, e, p) for s in range(3) for e in range(15) for p in range(2)}) == 90
