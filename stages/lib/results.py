@@ -1,0 +1,92 @@
+"""The six configurations' result files, read back as tables."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stages.lib.files import StageError, read_json
+from stages.lib.params import MODES
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the figures and the summary are made of; every dict is keyed by configuration, in the order of `keys`."""
+
+    norms: list[str]
+    keys: list[str]
+    metrics: dict[str, dict]
+    curves: dict[str, pd.DataFrame]
+    gradients: dict[str, pd.DataFrame]
+    landscapes: dict[str, dict[str, np.ndarray]]
+    weights: str
+    image_size: int
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(next(iter(self.curves.values()))["seed"].unique().tolist())
+
+    @property
+    def caption(self) -> str:
+        """Which weights, size and seeds a figure speaks of."""
+        count = len(self.seeds)
+        return f"MobileNetV2 weights: {self.weights}, {self.image_size} px; {count} seed{'s' if count > 1 else ''}"
+
+    def test_accuracies(self, key: str) -> np.ndarray:
+        """One test accuracy per seed, in [0, 1]."""
+        return np.array([self.metrics[key][f"test_accuracy_seed{seed}"] for seed in self.seeds])
+
+    def clip_effect(self, norm: str) -> np.ndarray:
+        """Test accuracy with clipping less that without, one difference per seed (same split, batches, initial FCs)."""
+        return self.test_accuracies(f"{norm}-clip") - self.test_accuracies(f"{norm}-noclip")
+
+
+def load_results(norms: list[str]) -> Results:
+    """Raises StageError, naming the file, if a configuration has no results yet."""
+    keys = [f"{norm}-{mode}" for norm in norms for mode in MODES]
+    try:
+        backbone = read_json("models/backbone.json")
+        landscapes = {}
+        for key in keys:
+            with np.load(f"plots/landscapes/{key}.npz") as file:
+                landscapes[key] = {name: file[name] for name in ("alphas", "betas", "loss", "accuracy")}
+        return Results(
+            norms=norms,
+            keys=keys,
+            metrics={key: read_json(f"metrics/train/{key}.json") for key in keys},
+            curves={key: pd.read_csv(f"plots/curves/{key}.csv") for key in keys},
+            gradients={key: pd.read_csv(f"plots/gradients/{key}.csv") for key in keys},
+            landscapes=landscapes,
+            weights=backbone["weights"],
+            image_size=backbone["image_size"],
+        )
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename} does not exist; run `dvc repro`, which makes it first") from None
+
+
+def smallest_p(pairs: int) -> float:
+    """The smallest two-sided p-value that a sign-flip test on `pairs` paired differences can reach: 2 / 2^n."""
+    return min(1.0, 2 / 2**pairs)
+
+
+def summarize_study(results: Results) -> dict:
+    """The study in a few flat figures; accuracies and effects are shares, not percent."""
+    means = {key: results.metrics[key]["test_accuracy"] for key in results.keys}
+    best = max(means, key=means.get)
+    summary = {
+        "weights": results.weights,
+        "image_size": results.image_size,
+        "seeds": len(results.seeds),
+        "best_configuration": best,
+        "best_test_accuracy": means[best],
+        "spread_of_means": max(means.values()) - min(means.values()),
+        "smallest_p_possible": smallest_p(len(results.seeds)),
+    }
+    for norm in results.norms:
+        effect = results.clip_effect(norm)
+        summary |= {
+            f"clip_effect_{norm}": effect.mean(),
+            f"clip_effect_{norm}_min": effect.min(),
+            f"clip_effect_{norm}_max": effect.max(),
+        }
+    return summary

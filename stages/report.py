@@ -1,0 +1,20 @@
+"""Draw the figures and sum the study up, from the result files of all configurations."""
+
+from stages.lib.figures import FIGURES
+from stages.lib.files import write_json
+from stages.lib.params import Params
+from stages.lib.plotting import save_figure
+from stages.lib.results import load_results, summarize_study
+from stages.lib.stage import run_stage
+
+
+def main(params: Params) -> None:
+    results = load_results(params.norms)
+    for name, draw in FIGURES.items():
+        save_figure(draw(results), f"plots/figures/{name}.png")
+    write_json("metrics/summary.json", summarize_study(results))
+    print(f"{len(FIGURES)} figures in plots/figures, summary in metrics/summary.json")
+
+
+if __name__ == "__main__":
+    run_stage(main)
