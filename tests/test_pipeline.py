@@ -1,0 +1,130 @@
+"""What DVC's users rely on: dependencies, staleness, the run-cache, experiments, metrics and plots."""
+
+import ast
+import functools
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+
+CLIPPED = ["batchnorm-clip", "layernorm-clip", "frn-clip"]
+
+
+@functools.cache
+def load_pipeline():
+    return YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+
+
+def imported_modules(path: Path) -> set[Path]:
+    """The modules of this repository that a file imports, directly."""
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    paths = {Path(*name.split(".")).with_suffix(".py") for name in names if name.startswith("stages.")}
+    return {path for path in paths if (ROOT / path).exists()}
+
+
+def import_closure(path: Path) -> set[Path]:
+    found, waiting = set(), {path}
+    while waiting:
+        current = waiting.pop()
+        found.add(current)
+        waiting |= imported_modules(current) - found
+    return found
+
+
+@pytest.mark.parametrize("name", load_pipeline()["stages"])
+def test_declared_python_dependencies_are_the_imports(name):
+    declared = {Path(dep) for dep in load_pipeline()["stages"][name]["deps"] if dep.endswith(".py")}
+    assert declared == import_closure(Path(f"stages/{name}.py"))
+
+
+def test_every_stage_is_described_and_named_like_its_script():
+    for name, stage in load_pipeline()["stages"].items():
+        assert stage["desc"] and stage["cmd"].startswith(f"python -m stages.{name}")
+        assert (ROOT / f"stages/{name}.py").exists()
+
+
+def test_the_library_imports_no_stage():
+    for path in (ROOT / "stages/lib").glob("*.py"):
+        for module in imported_modules(path.relative_to(ROOT)):
+            assert module.parts[:2] == ("stages", "lib"), f"{path} imports {module}"
+
+
+def test_the_lock_file_agrees_with_the_code():
+    """A committed result belongs to the committed code and parameters."""
+    dvc = ["dvc", "repro", "--dry", "--allow-missing"]
+    done = subprocess.run(dvc, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Running stage" not in done.stdout, done.stdout
+    assert "up to date" in done.stdout
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '(.+?)'", output))
+
+
+def test_a_second_repro_runs_nothing(tiny):
+    assert len(stages_run(tiny.first_output)) == 16
+    output = tiny.run("dvc", "repro")
+    assert stages_run(output) == set() and "up to date" in output
+
+
+def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_without_training(scratch_copy):
+    scratch_copy.set_params("clip=0.5")
+    output = scratch_copy.run("dvc", "repro")
+    followers = {f"{stage}@{key}" for stage in ("train", "landscape") for key in CLIPPED}
+    assert stages_run(output) == followers | {"report"}
+
+    scratch_copy.set_params("clip=1.0")
+    output = scratch_copy.run("dvc", "repro")
+    assert stages_run(output) == set()
+    assert output.count("is cached - skipping run") == 7
+    assert scratch_copy.run("git", "status", "--porcelain", "metrics", "plots", "dvc.lock") == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("train.dropout=0.4", "train@"),
+        ("landscape.seed=1", "landscape@"),
+        ("features.views=3", "features"),
+        ("backbone.image_size=96", "backbone"),
+        ("data.split_seed=1", "prepare"),
+    ],
+)
+def test_a_parameter_makes_its_own_stage_stale(scratch_copy, override, first):
+    scratch_copy.set_params(override)
+    status = json.loads(scratch_copy.run("dvc", "status", "--json"))
+    changed = {
+        name for name, reasons in status.items() for reason in reasons if "params.yaml" in reason["changed deps"]
+    }
+    assert changed and all(name.startswith(first) for name in changed)
+
+
+def test_an_experiment_and_its_metrics_diff(scratch_copy):
+    output = scratch_copy.run("dvc", "exp", "run", "-S", "clip=0.5")
+    assert {name for name in stages_run(output) if name.startswith("train")} == {f"train@{key}" for key in CLIPPED}
+    table = scratch_copy.run("dvc", "metrics", "diff")
+    assert "metrics/train/batchnorm-clip.json" in table.replace("\\", "/")
+    assert "noclip" not in table
+
+
+def test_the_plots_page_has_all_curves_and_figures_and_needs_no_network(tiny):
+    output = tiny.run("dvc", "plots", "show")
+    assert "failed to load" not in output and "ERROR" not in output
+    page = (tiny.folder / "dvc_plots/index.html").read_text()
+    for title in ("Validation accuracy", "Validation loss", "Training loss", "Gradient norm"):
+        assert title in page
+    assert page.count('id="plot_') >= 4 or page.count("vegaEmbed(") >= 4
+    assert len(list((tiny.folder / "dvc_plots/static").glob("*.png"))) == 12
+    assert (ROOT / ".venv/share/vega.js").exists(), "run `make setup`"
+    assert '<script src="../.venv/share/vega.js">' in page
