@@ -13,20 +13,19 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.lib.gradients import BINS, EDGES
 from stages.lib.params import MODES
-from stages.lib.plotting import COLORS, LABELS, LINES
-from stages.lib.results import Results
+from stages.lib.plotting import COLORS, LINES
+from stages.lib.results import LABELS, Results, name_of, split_key, tabulate
 
 MARKERS = {"noclip": "o", "clip": "D"}
-LAYER_COLORS = plt.get_cmap("cividis")
-
-
-def split_key(key: str) -> tuple[str, str]:
-    norm, mode = key.split("-")
-    return norm, mode
-
-
-def name_of(key: str, separator: str = ", ") -> str:
-    return separator.join(LABELS[part] for part in split_key(key))
+LAYER_COLORS = {
+    "features.18.0": "#000000",
+    "features.18.1": "#56B4E9",
+    "head.fc1": "#0072B2",
+    "head.norm": "#D55E00",
+    "head.fc2": "#009E73",
+}
+LAYER_LINES = {"weight": "-", "bias": "--", "eps_l": ":"}
+NEGLIGIBLE_NORM = 1e-6  # below, a gradient is the rounding of an exact zero
 
 
 def add_caption(figure: Figure, results: Results, extra: str = "") -> None:
@@ -150,35 +149,42 @@ def draw_gradient_norms(results: Results) -> Figure:
     return figure
 
 
-def layer_colors(layers: list[str]) -> dict[str, tuple]:
-    return {layer: LAYER_COLORS(k / max(1, len(layers) - 1) * 0.95) for k, layer in enumerate(layers)}
+def layer_style(layer: str) -> dict[str, str]:
+    """One colour per module, one dash per kind of parameter."""
+    color = next(color for part, color in LAYER_COLORS.items() if layer.startswith(part))
+    return {"color": color, "ls": LAYER_LINES[layer.rsplit(".", 1)[1]]}
 
 
 def draw_gradient_layers(results: Results) -> Figure:
     """Per-layer gradient norm over epochs, one panel per configuration."""
     figure, panels = panel_grid(results, sharex=True, sharey=True)
     layers = list(dict.fromkeys(layer for frame in results.gradients.values() for layer in frame["layer"]))
-    colors = layer_colors(layers)
+    lowest = np.inf
     for k, (key, axes) in enumerate(panels):
         table = results.gradients[key].pivot_table(index="epoch", columns="layer", values="norm_mean", sort=False)
         for layer in table:
-            axes.plot(table.index, table[layer], color=colors[layer], lw=1.4)
+            axes.plot(table.index, table[layer], lw=1.4, **layer_style(layer))
+        lowest = min(lowest, table[table > NEGLIGIBLE_NORM].min().min())
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if k % len(results.norms) == 0:
             axes.set_ylabel("gradient norm")
         if k >= len(results.norms):
             axes.set_xlabel("epoch")
-    handles = [Line2D([], [], color=color) for color in colors.values()]
-    figure.legend(handles, colors, loc="outside right center", fontsize=8)
-    add_caption(figure, results, "Mean over steps and seeds of each layer's L2 norm, before clipping")
+    panels[0][1].set_ylim(bottom=lowest / 2)
+    handles = [Line2D([], [], **layer_style(layer)) for layer in layers]
+    figure.legend(handles, layers, loc="outside right center", fontsize=8)
+    add_caption(
+        figure,
+        results,
+        "Mean over steps and seeds, before clipping. BatchNorm cancels head.fc1.bias: its gradient is not shown",
+    )
     return figure
 
 
 def draw_gradient_histograms(results: Results) -> Figure:
     """Distribution of |g| over all trainable parameters at the start of the first, the middle and the last epoch."""
     figure, panels = panel_grid(results, sharex=True, sharey=True)
-    centers = np.sqrt(EDGES[:-1] * EDGES[1:])
     for k, (key, axes) in enumerate(panels):
         frame = results.gradients[key]
         last = frame["epoch"].max()
@@ -186,7 +192,7 @@ def draw_gradient_histograms(results: Results) -> Figure:
             shares = frame[frame["epoch"] == epoch].groupby("layer")[BINS].mean()
             axes.stairs(100 * shares.mean()[1:-1], EDGES, color=color, label=f"epoch {epoch}", lw=1.4)
         axes.set_xscale("log")
-        axes.set_xlim(centers[4], EDGES[-1])
+        axes.set_xlim(1e-7, EDGES[-1])
         if k % len(results.norms) == 0:
             axes.set_ylabel("entries (%)")
         if k >= len(results.norms):
@@ -240,8 +246,11 @@ def draw_landscape_surfaces(results: Results) -> Figure:
         axes.set_xlabel("alpha", fontsize=8, labelpad=-6)
         axes.set_ylabel("beta", fontsize=8, labelpad=-6)
         axes.set_zlabel("loss (nats)", fontsize=8, labelpad=-4)
+        axes.set_xticks(np.linspace(*surface["alphas"][[0, -1]], 3))
+        axes.set_yticks(np.linspace(*surface["betas"][[0, -1]], 3))
         axes.tick_params(labelsize=7, pad=-2)
         axes.view_init(elev=28, azim=-55)
+        axes.set_box_aspect(None, zoom=0.86)
     add_caption(figure, results, "Validation loss over two filter-normalised random directions, first seed")
     return figure
 
@@ -271,30 +280,16 @@ def draw_clipping_effect(results: Results) -> Figure:
 
 def draw_table(results: Results) -> Figure:
     """The results table as a picture."""
-
-    def percent(metrics: dict, name: str) -> str:
-        spread = metrics.get(f"{name}_std")
-        return f"{100 * metrics[name]:.2f}" + (f" ± {100 * spread:.2f}" if spread is not None else "")
-
-    header = ["", "test (%)", "validation (%)", "test loss", "best epoch", "gap (points)", "steps clipped (%)"]
-    rows = []
-    for key in results.keys:
-        m = results.metrics[key]
-        rows.append(
-            [
-                name_of(key),
-                percent(m, "test_accuracy"),
-                percent(m, "val_accuracy"),
-                f"{m['test_loss']:.4f}",
-                f"{m['best_epoch']:.1f}",
-                f"{100 * m['generalization_gap']:.2f}",
-                f"{100 * m['clip_fraction']:.0f}",
-            ]
-        )
+    header, rows = tabulate(results.metrics)
     figure, axes = plt.subplots(figsize=(9.5, 0.42 * (len(rows) + 2)))
     axes.axis("off")
     table = axes.table(
-        rows, colLabels=header, loc="center", cellLoc="center", colWidths=[0.26, *[0.13] * 6], edges="horizontal"
+        rows,
+        colLabels=header,
+        loc="center",
+        cellLoc="center",
+        colWidths=[0.23, *[0.125] * 5, 0.145],
+        edges="horizontal",
     )
     table.auto_set_font_size(False)
     table.set_fontsize(9)

@@ -15,7 +15,6 @@ from stages.lib.files import write
 # Okabe and Ito's palette, distinguishable with every common colour vision deficiency
 COLORS = {"batchnorm": "#0072B2", "layernorm": "#D55E00", "frn": "#009E73"}
 LINES = {"noclip": "-", "clip": "--"}
-LABELS = {"batchnorm": "BatchNorm", "layernorm": "LayerNorm", "frn": "FRN", "noclip": "no clipping", "clip": "clipped"}
 PARTS = {"train": "#0072B2", "val": "#E69F00", "test": "#999999"}
 DPI = 150
 STYLE = {
@@ -65,7 +64,7 @@ def draw_class_distribution(data: CIFAR10Data) -> Figure:
         positions = np.arange(len(CLASSES)) + (k - (len(data.split) - 1) / 2) * width
         bars = axes.bar(positions, counts, width, color=PARTS[part], label=f"{part} ({counts.sum():,} images)")
         axes.bar_label(bars, fontsize=6, padding=1)
-    axes.set_xticks(range(len(CLASSES)), CLASSES)
+    axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=8)
     axes.set_ylabel("images")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside upper center", ncols=len(data.split))

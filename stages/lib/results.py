@@ -8,6 +8,40 @@ import pandas as pd
 from stages.lib.files import StageError, read_json
 from stages.lib.params import MODES
 
+LABELS = {"batchnorm": "BatchNorm", "layernorm": "LayerNorm", "frn": "FRN", "noclip": "no clipping", "clip": "clipped"}
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """The norm and the mode of a configuration."""
+    norm, mode = key.split("-")
+    return norm, mode
+
+
+def name_of(key: str) -> str:
+    """A configuration as a reader should see it: `FRN, clipped`."""
+    return ", ".join(LABELS[part] for part in split_key(key))
+
+
+def percent(metrics: dict, name: str) -> str:
+    spread = metrics.get(f"{name}_std")
+    return f"{100 * metrics[name]:.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+
+
+COLUMNS = {
+    "test (%)": lambda m: percent(m, "test_accuracy"),
+    "validation (%)": lambda m: percent(m, "val_accuracy"),
+    "test loss": lambda m: f"{m['test_loss']:.4f}",
+    "best epoch": lambda m: f"{m['best_epoch']:.1f}",
+    "gap (points)": lambda m: f"{100 * m['generalization_gap']:.2f}",
+    "steps clipped (%)": lambda m: f"{100 * m['clip_fraction']:.0f}",
+}
+
+
+def tabulate(metrics: dict[str, dict]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the results table, one row per configuration: means ± standard deviations over seeds."""
+    rows = [[name_of(key), *(column(values) for column in COLUMNS.values())] for key, values in metrics.items()]
+    return ["", *COLUMNS], rows
+
 
 @dataclass(frozen=True)
 class Results:
