@@ -16,7 +16,7 @@ setup: .venv/share/vega.js  ## install the pinned packages into .venv
 
 .venv/share/vega.js: requirements.lock
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	.venv/bin/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 	mkdir -p .venv/share
 	.venv/bin/python -c "import vl_convert; print(vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;'))" > $@.tmp
 	mv $@.tmp $@
@@ -39,6 +39,7 @@ test: setup  ## run the tests
 	python -m pytest
 
 bench: setup  ## compare the cost of the study with a plain fine-tuning loop
+	dvc repro --quiet prepare backbone
 	python -m tests.benchmark
 
 plots: setup  ## write dvc_plots/index.html, a page with all curves and figures
