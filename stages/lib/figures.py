@@ -29,7 +29,7 @@ NEGLIGIBLE_NORM = 1e-6  # below, a gradient is the rounding of an exact zero
 
 
 def add_caption(figure: Figure, results: Results, extra: str = "") -> None:
-    figure.supxlabel(results.caption + (f". {extra}" if extra else ""), fontsize=7, color="#555555")
+    figure.supxlabel(results.caption + (f"\n{extra}" if extra else ""), fontsize=7, color="#555555")
 
 
 def panel_grid(results: Results, width: float = 3.1, height: float = 2.6, **kwargs) -> tuple[Figure, Iterator]:
@@ -243,6 +243,7 @@ def draw_landscape_surfaces(results: Results) -> Figure:
         a, b = np.meshgrid(surface["alphas"], surface["betas"], indexing="ij")
         axes.plot_surface(a, b, surface["loss"], cmap="viridis", norm=LogNorm(low, high), lw=0, rcount=51, ccount=51)
         axes.set_zlim(0, high)
+        axes.zaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("alpha", fontsize=8, labelpad=-6)
         axes.set_ylabel("beta", fontsize=8, labelpad=-6)
         axes.set_zlabel("loss (nats)", fontsize=8, labelpad=-4)
