@@ -5,6 +5,7 @@ import functools
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_the_library_imports_no_stage():
 
 def test_the_lock_file_agrees_with_the_code():
     """A committed result belongs to the committed code and parameters."""
-    dvc = ["dvc", "repro", "--dry", "--allow-missing"]
+    dvc = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing"]
     done = subprocess.run(dvc, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage" not in done.stdout, done.stdout
