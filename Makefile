@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Bytecode is kept in .venv: without it every stage would compile torch's sources anew, which takes ten seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 # The small profile: 2,000 images, one view, three epochs, two seeds, a coarse landscape.
 QUICK := data.images=2000 features.views=1 features.train_eval_images=400 \
