@@ -36,4 +36,4 @@ def main(params: Params, norm: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "norm", "mode")
+    run_stage(main, "norm", "mode", timing="landscape-{}-{}")

@@ -19,9 +19,9 @@ from torchvision import transforms
 from stages.lib.backbone import TRUNK_CHANNELS, TRUNK_END, Trunk, make_features
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.feature_extraction import BATCH_SIZE, Part, make_extractor, write_cache
-from stages.lib.files import read_json
+from stages.lib.feature_cache import FeatureCache, TrainingData
+from stages.lib.feature_extraction import BATCH_SIZE, Part, make_extractor, write_parts
+from stages.lib.files import read_json, write_json
 from stages.lib.heads import make_head
 from stages.lib.params import load_params
 from stages.lib.progress import Progress
@@ -89,23 +89,22 @@ def measure_cached(data: CIFAR10Data, about: dict, seeds: list[int], batch_size:
     extractor = make_extractor(trunk, dtype, device, COMPILE_FROM)
     compiled = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=".scratch") as folder:
-        parts = [Part("train_view0", data.images("train")[:SLICE], None)]
-        labels = {"train": data.labels("train")[:SLICE]}
-        write_cache(
-            parts, labels, lambda: extractor, (side, side, TRUNK_CHANNELS), Path(folder), BATCH_SIZE[device.type]
-        )
+        labels = data.labels("train")[:SLICE]
+        parts = [Part("train_view0", data.images("train")[:SLICE], None, {"train": labels})]
+        write_parts(parts, lambda: extractor, (side, side, TRUNK_CHANNELS), Path(folder), BATCH_SIZE[device.type])
         extracted = time.perf_counter()
+        write_json(Path(folder) / "about.json", {})
         cache = FeatureCache(folder)
         repeats = TRAINING_ROWS // SLICE
         features, labels = cache.features("train_view0").repeat(repeats, 1, 1, 1), cache.labels("train").repeat(repeats)
+        data = TrainingData([features], labels, features[:SLICE], labels[:SLICE])
     runs = [
         Run(seed, model, make_optimizer(model, 1e-3, 1e-5))
         for seed in seeds
         for model in [make_model(state, "batchnorm", seed=seed, product_dtype=dtype).to(device)]
     ]
     progress = Progress("training", len(runs) * 2 * TRAINING_ROWS // batch_size)
-    train = partial(advance, features=features, labels=labels, batch_size=batch_size, threshold=None)
-    next_epoch = partial(train, val_features=features[:SLICE], val_labels=labels[:SLICE], on_step=progress.step)
+    next_epoch = partial(advance, data=data, batch_size=batch_size, threshold=None, on_step=progress.step)
     side_by_side(runs, 1, next_epoch, device, progress)  # warm-up
     warm = time.perf_counter()
     side_by_side(runs, 2, next_epoch, device, Progress("training", 0))

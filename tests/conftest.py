@@ -65,7 +65,7 @@ class Checkout:
 
 
 def copy_repository(folder: Path) -> Checkout:
-    """The files that git would take, committed anew; downloads are shared, results are not."""
+    """The files that git would take, committed anew; downloads are shared, the main study's results are left out."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -73,7 +73,8 @@ def copy_repository(folder: Path) -> Checkout:
         check=True,
     ).stdout
     for name in filter(None, listed.decode().split("\0")):
-        if (ROOT / name).exists() and not name.startswith(("metrics/", "plots/")):
+        result = name.startswith(("metrics/", "plots/")) and "cache_study" not in name
+        if (ROOT / name).exists() and not result:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / "dvc.lock").unlink(missing_ok=True)

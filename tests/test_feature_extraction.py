@@ -10,8 +10,8 @@ from stages.lib.augment import crop_and_flip, draw_augmentation
 from stages.lib.backbone import IMAGENET_MEAN, IMAGENET_STD, Trunk
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.feature_extraction import make_extractor, make_parts, publish, write_cache
-from stages.lib.files import StageError
+from stages.lib.feature_extraction import make_clean_parts, make_extractor, make_view, write_parts
+from stages.lib.files import StageError, write_json
 from stages.lib.transfer import make_model
 
 CPU = torch.device("cpu")
@@ -35,24 +35,25 @@ def trunk(backbone_state):
 
 
 def fill(data, trunk, folder, extract=None):
-    parts, labels = make_parts(data, views=2, augmentation_seed=5, train_eval_images=20)
+    parts = [make_view(data, view, 5) for view in range(2)] + make_clean_parts(data, 20, 5)
     extract = extract or make_extractor(trunk, torch.float32, CPU, images=100)
-    write_cache(parts, labels, lambda: extract, (1, 1, 320), folder, batch=16)
-    return parts
+    write_parts(parts, lambda: extract, (1, 1, 320), folder, batch=16)
+    write_json(folder / "about.json", {})
 
 
 def test_the_cache_holds_the_trunks_output_of_every_image_and_view(data, trunk, tmp_path):
-    fill(data, trunk, tmp_path / "scratch")
-    publish(tmp_path / "scratch", tmp_path / "features", {})
-    cache = FeatureCache(tmp_path / "features")
-    assert cache.views == 2
+    fill(data, trunk, tmp_path)
+    cache = FeatureCache(tmp_path)
     draws = torch.from_numpy(draw_augmentation(60, 5, 1)[data.split["train"]])
     expected = trunk(crop_and_flip(torch.from_numpy(data.images("train")), draws)).half()
     torch.testing.assert_close(cache.features("train_view1"), expected, rtol=2e-3, atol=1e-3)
     torch.testing.assert_close(
         cache.features("test"), trunk(torch.from_numpy(data.images("test"))).half(), rtol=2e-3, atol=1e-3
     )
-    np.testing.assert_array_equal(cache.labels("train"), data.labels("train"))
+    training = cache.training_data()
+    assert len(training.views) == 2 and torch.equal(training.views[1], cache.features("train_view1"))
+    np.testing.assert_array_equal(training.labels, data.labels("train"))
+    np.testing.assert_array_equal(training.val_labels, data.labels("val"))
     assert np.bincount(cache.labels("train_eval")).tolist() == [2] * 10
 
 
@@ -98,8 +99,7 @@ def test_too_little_disk_is_an_error_before_any_work(data, trunk, tmp_path, monk
         raise AssertionError("work was started")
 
     with pytest.raises(StageError, match=r"free some disk, or lower features.views"):
-        parts, labels = make_parts(data, 1, 0, 10)
-        write_cache(parts, labels, work, (1, 1, 320), tmp_path / "scratch", 16)
+        write_parts([make_view(data, 0, 0)], work, (1, 1, 320), tmp_path / "scratch", 16)
 
 
 def test_the_disk_need_is_announced(data, trunk, tmp_path, capsys):

@@ -3,8 +3,10 @@
 import json
 import re
 
+import pandas as pd
+
 from stages.lib.params import load_params
-from stages.lib.results import tabulate
+from stages.lib.results import percent, tabulate
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -14,11 +16,68 @@ def read(path: str) -> dict:
     return json.loads((ROOT / path).read_text())
 
 
-def test_the_results_table_is_the_committed_metrics():
-    keys = load_params(ROOT / "params.yaml").keys
-    header, rows = tabulate({key: read(f"metrics/train/{key}.json") for key in keys})
+def assert_table(header: list[str], rows: list[list[str]]) -> None:
     lines = ["| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows]]
     assert "\n".join(lines) in README, "the table should read:\n" + "\n".join(lines)
+
+
+def test_the_results_table_is_the_committed_metrics():
+    keys = load_params(ROOT / "params.yaml").keys
+    assert_table(*tabulate({key: read(f"metrics/train/{key}.json") for key in keys}))
+
+
+def test_the_price_of_few_views_is_the_committed_comparison():
+    found, study = read("metrics/cache_study/views.json"), load_params(ROOT / "params.yaml").cache_study
+    most = max(study.views)
+    rows = [
+        [str(views), percent(found, f"val_accuracy_views{views}"), f"{100 * found[f'below_most_views{views}']:.2f}"]
+        for views in study.views
+    ]
+    assert_table(["views", "best validation accuracy (%)", f"below {most} views (points)"], rows)
+
+
+def test_the_price_of_half_precision_is_the_committed_comparison():
+    found = read("metrics/cache_study/precision.json")
+    flipped, difference = (f"{100 * found[name]:.1f}" for name in ("flipped_max", "accuracy_difference_max"))
+    text = " ".join(README.split())
+    assert f"at most {flipped}% of a model's {found['images']:,} validation predictions" in text
+    assert f"by at most {difference} points" in text
+
+
+def test_the_durations_are_the_committed_ones():
+    keys = load_params(ROOT / "params.yaml").keys
+    files = {
+        "prepare": ["prepare"],
+        "backbone": ["backbone"],
+        "features": ["features"],
+        f"train, {len(keys)} configurations": keys,
+        f"landscape, {len(keys)} configurations": [f"landscape-{key}" for key in keys],
+        "report": ["report"],
+    }
+    seconds = {
+        part: sum(read(f"metrics/timing/{name}.json")["seconds"] for name in names) for part, names in files.items()
+    }
+    seconds["all"] = sum(seconds.values())
+    assert_table(["stage", "minutes"], [[part, f"{value / 60:.1f}"] for part, value in seconds.items()])
+
+
+def test_the_sentences_in_short_hold_for_the_committed_metrics():
+    """ "Within a quarter of a point", "more than one point lower, in every seed", "two tenths", "half a point"."""
+    params = load_params(ROOT / "params.yaml")
+    points = pd.DataFrame({
+        tuple(key.split("-")): [
+            100 * read(f"metrics/train/{key}.json")[f"test_accuracy_seed{seed}"] for seed in params.seeds
+        ]
+        for key in params.keys
+    })  # fmt: skip
+    means = points.mean()
+    others = points[["batchnorm", "layernorm"]]
+    assert means[["batchnorm", "layernorm"]].max() - means[["batchnorm", "layernorm"]].min() < 0.25
+    assert (others.min(axis=1) - points["frn"].max(axis=1) > 1).all()
+    effects = points.xs("clip", axis=1, level=1) - points.xs("noclip", axis=1, level=1)
+    assert effects.mean().abs().max() < 0.2 and effects.abs().max().max() < 0.5
+    assert effects.min().min() < 0 < effects.max().max()
+    assert all(read(f"metrics/train/{norm}-clip.json")["clip_fraction"] == 1 for norm in params.norms)
 
 
 def test_the_weights_named_are_those_that_were_used():

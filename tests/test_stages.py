@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from stages.lib.backbone import Trunk, make_features
 from stages.lib.checkpoint import rebuild_model
+from stages.lib.device import COMPILE_FROM
 from stages.lib.feature_extraction import make_extractor
 
 KEYS = [f"{norm}-{mode}" for norm in ("batchnorm", "layernorm", "frn") for mode in ("noclip", "clip")]
@@ -111,23 +112,27 @@ def test_a_plain_uncached_network_has_the_recorded_accuracy(tiny, checkpoints, n
     assert abs(accuracy - checkpoint["test_accuracy"]) <= 2 / 40
 
 
-@pytest.mark.parametrize(("dtype", "flips_allowed"), [(torch.float32, 0.0), (torch.bfloat16, 0.04)])
-def test_predictions_through_the_cache_are_those_of_the_plain_network(tiny, checkpoints, dtype, flips_allowed):
-    """On 300 test images. The README states the share measured on the full study."""
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.002), (torch.bfloat16, 0.15)])
+def test_predictions_through_the_cache_are_those_of_the_plain_network(tiny, checkpoints, dtype, tolerance):
+    """On 300 test images: bfloat16 may only flip a prediction where the plain network's two best logits nearly tie.
+
+    Which share of all predictions that is depends on the model; stages/cache_study measures it on the full study.
+    """
     checkpoint, about = checkpoints["layernorm-noclip"][0], tiny.read_json("models/backbone.json")
     with np.load(tiny.folder / "data/cifar10.npz") as arrays:
         images = arrays["test_images"][:300]
     backbone = torch.load(tiny.folder / "models/backbone.pt", weights_only=True)
     inputs = checkpoint["input"]
     trunk = Trunk(backbone, inputs["image_size"], inputs["mean"], inputs["std"], about["padding"])
-    extract = make_extractor(trunk, dtype, torch.device("cpu"), images=300)
+    extract = make_extractor(trunk, dtype, torch.device("cpu"), images=COMPILE_FROM)
     stored = torch.cat([extract(pixels) for pixels in torch.from_numpy(images).split(16)])
     with torch.no_grad():
         found = rebuild_model(checkpoint, backbone, product_dtype=dtype)(stored)
         expected = rebuild_with_torchvision(tiny, checkpoint)(images)
-    if dtype == torch.float32:
-        torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
-    assert (found.argmax(1) != expected.argmax(1)).double().mean() <= flips_allowed
+    assert (found - expected).norm() <= tolerance * expected.norm()
+    best, second = expected.topk(2).values.T
+    flipped = found.argmax(1) != expected.argmax(1)
+    assert (best - second)[flipped].lt(4 * tolerance * expected.std()).all()
 
 
 def test_checkpoints_say_what_they_are(tiny, checkpoints):

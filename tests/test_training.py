@@ -1,11 +1,13 @@
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.evaluation import evaluate
+from stages.lib.evaluation import evaluate, predict
+from stages.lib.feature_cache import TrainingData
 from stages.lib.gradients import GradientTracker
 from stages.lib.progress import Progress, Stopped
 from stages.lib.training import DivergedError, Run, advance, derive_seed, make_optimizer, side_by_side, train_epoch
@@ -19,7 +21,8 @@ def data():
     torch.manual_seed(0)
     labels = torch.arange(100) % 10
     features = torch.randn(100, 2, 2, 320) + 0.3 * F.one_hot(labels, 320)[:, None, None]
-    return features.half(), labels
+    features = features.half()
+    return TrainingData([features], labels, features, labels)
 
 
 def make_run(backbone_state, seed=0, norm="layernorm"):
@@ -28,12 +31,12 @@ def make_run(backbone_state, seed=0, norm="layernorm"):
 
 
 def advance_run(run, data, threshold=None, on_step=lambda: None):
-    advance(run, *data, *data, batch_size=16, threshold=threshold, on_step=on_step)
+    advance(run, data, batch_size=16, threshold=threshold, on_step=on_step)
 
 
 def test_an_epoch_is_adam_on_shuffled_batches(backbone_state, data):
     """Against a loop of its own: torch's Adam, explicit order and dropout mask, clipping by torch."""
-    features, labels = data
+    features, labels = data.views[0], data.labels
     run = make_run(backbone_state)
     with GradientTracker(run.model, 0.5) as tracker:
         row = train_epoch(run, features, labels, 16, tracker, lambda: None)
@@ -60,13 +63,32 @@ def test_an_epoch_is_adam_on_shuffled_batches(backbone_state, data):
 
 
 def test_evaluation_weights_every_sample_alike(backbone_state, data):
-    features, labels = (torch.cat([tensor, tensor[:33]]) for tensor in data)  # no multiple of the batch size
+    tensors = (data.val_features, data.val_labels)
+    features, labels = (torch.cat([tensor, tensor[:33]]) for tensor in tensors)  # no multiple of the batch size
     model = make_model(backbone_state, "frn", seed=0).train()
     found = evaluate(model, features, labels)
     assert model.training
     logits = model.eval()(features)
     assert found["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert found["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
+    assert torch.equal(predict(model, features), logits.argmax(1))
+
+
+def test_epochs_take_the_views_in_turn(backbone_state, data):
+    first, second = data.views[0], data.views[0].flip(2) + 0.1
+    by_turns, by_hand = make_run(backbone_state), make_run(backbone_state)
+    for view in (first, second, first):
+        advance_run(by_turns, replace(data, views=[first, second]))
+        advance_run(by_hand, replace(data, views=[view]))
+    assert by_turns.history == by_hand.history
+    assert by_turns.history[1]["train_loss"] != make_history(backbone_state, data, epochs=2)[1]["train_loss"]
+
+
+def make_history(backbone_state, data, epochs):
+    run = make_run(backbone_state)
+    for _ in range(epochs):
+        advance_run(run, data)
+    return run.history
 
 
 def test_resuming_is_bit_identical(backbone_state, data, tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from stages.lib.backbone import StateDict
 from stages.lib.files import StageError, write
-from stages.lib.transfer import TransferModel, make_model
+from stages.lib.transfer import TransferModel, make_model_from_settings
 
 
 def save_checkpoint(path: str | Path, contents: dict) -> None:
@@ -24,16 +24,6 @@ def load_checkpoint(path: str | Path) -> dict:
 
 def rebuild_model(checkpoint: dict, backbone: StateDict, product_dtype: torch.dtype = torch.float32) -> TransferModel:
     """The trained model of a checkpoint, in eval mode."""
-    p = checkpoint["params"]
-    model = make_model(
-        backbone,
-        p["norm"],
-        seed=p["seed"],
-        dropout_rate=p["dropout"],
-        placement=p["placement"],
-        frn_learned_eps=p["frn_learned_eps"],
-        block_bn_statistics=p["block_bn_statistics"],
-        product_dtype=product_dtype,
-    )
+    model = make_model_from_settings(checkpoint["params"], backbone, product_dtype)
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval()

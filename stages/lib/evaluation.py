@@ -9,6 +9,13 @@ BATCH_SIZE = 128
 
 
 @torch.no_grad()
+def predict(model: TransferModel, features: torch.Tensor) -> torch.Tensor:
+    """The most likely class of every sample, int64 (N,), on the CPU; the model must be in eval mode."""
+    device = next(model.parameters()).device
+    return torch.cat([model(x.to(device)).argmax(1).cpu() for x in features.split(BATCH_SIZE)])
+
+
+@torch.no_grad()
 def evaluate(model: TransferModel, features: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
     """Mean cross-entropy (nats) and accuracy in [0, 1] over all samples, in eval mode; the model's mode is restored."""
     was_training = model.training

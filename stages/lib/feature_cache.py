@@ -4,12 +4,24 @@ A part is one file `<part>.npy`, shape (N, H, W, 320): `train_view0`, `train_vie
 `train_eval`, `val` and `test`. `<part>_labels.npy` (the views share `train_labels.npy`) are uint8 (N,).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from stages.lib.files import StageError
+from stages.lib.device import choose_device, move_if_it_fits
+from stages.lib.files import StageError, read_json
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Stored features, on the device where they fit there; epoch e (from 0) trains on view e mod V."""
+
+    views: list[torch.Tensor]  # V tensors float16 (N, H, W, 320): the same images in the same order, augmented anew
+    labels: torch.Tensor  # int64 (N,)
+    val_features: torch.Tensor  # float16 (M, H, W, 320)
+    val_labels: torch.Tensor  # int64 (M,)
 
 
 class FeatureCache:
@@ -17,11 +29,12 @@ class FeatureCache:
 
     def __init__(self, folder: str | Path = "data/features"):
         self.folder = Path(folder)
-        self.views = len(list(self.folder.glob("train_view*.npy")))
-        if not self.views:
+        try:
+            self.about = read_json(self.folder / "about.json")
+        except FileNotFoundError:
             raise StageError(
                 f"{folder} holds no features; run `dvc repro features`, or `dvc pull` if a remote has them"
-            )
+            ) from None
 
     def features(self, part: str) -> torch.Tensor:
         """float16 (N, H, W, 320) on the CPU, backed by the file."""
@@ -30,3 +43,12 @@ class FeatureCache:
     def labels(self, part: str) -> torch.Tensor:
         """int64 (N,); the part `train` stands for every view."""
         return torch.from_numpy(np.load(self.folder / f"{part}_labels.npy").astype(np.int64))
+
+    def views(self) -> list[torch.Tensor]:
+        """Every training view of this folder, in their order, on the device where they fit there."""
+        names = sorted((path.stem for path in self.folder.glob("train_view*.npy")), key=lambda name: int(name[10:]))
+        return [move_if_it_fits(self.features(name), choose_device()) for name in names]
+
+    def training_data(self) -> TrainingData:
+        validation = move_if_it_fits(self.features("val"), choose_device())
+        return TrainingData(self.views(), self.labels("train"), validation, self.labels("val"))

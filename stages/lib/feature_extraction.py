@@ -1,10 +1,11 @@
-"""Fill the feature cache (see feature_cache.py for its files): resumable, and within little memory."""
+"""Fill a feature cache (see feature_cache.py for its files): resumable, and within little memory."""
 
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ import torch
 import tqdm
 
 from stages.lib.augment import crop_and_flip, draw_augmentation
+from stages.lib.backbone import TRUNK_CHANNELS, Trunk, standardize_like_imagenet
 from stages.lib.cifar10 import CIFAR10Data, stratified_take
-from stages.lib.device import COMPILE_FROM, compile_frozen
-from stages.lib.files import StageError, write_json
+from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype, compile_frozen
+from stages.lib.files import SCRATCH, StageError, fingerprint, locked, read_json, write_json
 
 BATCH_SIZE = {"cpu": 16, "cuda": 1024}  # measured: larger batches leave the CPU's caches
 FREE_DISK_MARGIN = 1.05
+INPUTS = ["data/cifar10.npz", "data/split.npz", "data/stats.json", "models/backbone.pt", "models/backbone.json"]
 
 Extract = Callable[[torch.Tensor], torch.Tensor]
 
@@ -30,22 +33,31 @@ class Part:
     images: np.ndarray  # uint8 (N, 32, 32, 3)
     draws: np.ndarray | None  # int64 (N, 3)
 
+    labels: dict[str, np.ndarray]  # uint8 (N,), by the name of their file
 
-def make_parts(
-    data: CIFAR10Data, views: int, augmentation_seed: int, train_eval_images: int
-) -> tuple[list[Part], dict]:
-    """The parts to extract and the label array of each file `<name>_labels.npy`."""
-    train, labels = data.images("train"), data.labels("train")
-    count = len(data.arrays["train_images"])
-    parts = []
-    for view in range(views):
-        draws = draw_augmentation(count, augmentation_seed, view)[data.split["train"]]
-        parts.append(Part(f"train_view{view}", train, draws))
-    chosen = stratified_take(labels, min(train_eval_images, len(labels)), np.random.default_rng(augmentation_seed))
-    parts += [Part("train_eval", train[chosen], None), Part("val", data.images("val"), None)]
-    parts.append(Part("test", data.images("test"), None))
-    kept = {"train": labels, "train_eval": labels[chosen], "val": data.labels("val"), "test": data.labels("test")}
-    return parts, kept
+
+def make_view(data: CIFAR10Data, view: int, augmentation_seed: int) -> Part:
+    """All training images, augmented by the draws of one view."""
+    draws = draw_augmentation(len(data.arrays["train_images"]), augmentation_seed, view)[data.split["train"]]
+    return Part(f"train_view{view}", data.images("train"), draws, {"train": data.labels("train")})
+
+
+def make_clean_parts(data: CIFAR10Data, train_eval_images: int, seed: int) -> list[Part]:
+    """Without augmentation: a stratified sample of the training images, the validation and the test images."""
+    labels = data.labels("train")
+    chosen = stratified_take(labels, min(train_eval_images, len(labels)), np.random.default_rng(seed))
+    sample = Part("train_eval", data.images("train")[chosen], None, {"train_eval": labels[chosen]})
+    return [sample, *(Part(name, data.images(name), None, {name: data.labels(name)}) for name in ("val", "test"))]
+
+
+def load_trunk(normalization: str) -> tuple[Trunk, dict]:
+    """The frozen trunk as `prepare` and `backbone` left it, and what a cache of its outputs says of itself."""
+    backbone, statistics = read_json("models/backbone.json"), read_json("data/stats.json")
+    size, mean, std = backbone["image_size"], backbone["mean"], backbone["std"]
+    if normalization == "cifar10":
+        mean, std = standardize_like_imagenet(statistics["mean"], statistics["std"], mean, std)
+    trunk = Trunk(torch.load("models/backbone.pt", weights_only=True), size, mean, std, backbone["padding"])
+    return trunk, {"weights": backbone["weights"], "image_size": size, "mean": mean, "std": std}
 
 
 def require_disk(folder: Path, needed: int) -> None:
@@ -101,8 +113,8 @@ def extract_part(part: Part, extract: Extract, path: Path, shape: tuple, batch: 
             done(len(pixels))
 
 
-def write_cache(parts: list[Part], labels: dict, make: Callable[[], Extract], shape: tuple, scratch: Path, batch: int):
-    """Fill `scratch` with every part and label file; parts that are complete there already are not computed again."""
+def write_parts(parts: list[Part], make: Callable[[], Extract], shape: tuple, scratch: Path, batch: int) -> None:
+    """Fill `scratch` with every part and its labels; what a killed run left there is not computed again."""
     total = sum(len(part.images) for part in parts)
     present = sum(path.stat().st_size for path in scratch.glob("*.npy")) if scratch.exists() else 0
     require_disk(scratch, max(total * 2 * int(np.prod(shape)) - present, 0))
@@ -111,13 +123,23 @@ def write_cache(parts: list[Part], labels: dict, make: Callable[[], Extract], sh
         for part in parts:
             bar.set_postfix_str(part.name)
             extract_part(part, extract, scratch / f"{part.name}.npy", shape, batch, bar.update)
-    for name, values in labels.items():
-        np.save(scratch / f"{name}_labels.npy", values)
+            for name, labels in part.labels.items():
+                np.save(scratch / f"{name}_labels.npy", labels)
 
 
-def publish(scratch: Path, folder: Path, about: dict) -> None:
-    """Move the finished scratch folder to its final name, replacing what was there."""
-    write_json(scratch / "about.json", about)
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(scratch, folder)
+def fill_cache(folder: str, parts: list[Part], trunk: Trunk, about: dict, precision: str, seed: int) -> None:
+    """Compute every part's trunk outputs into `folder`, which appears, or is replaced, when all are complete."""
+    folder = Path(folder)
+    device = choose_device()
+    dtype = choose_dtype(precision, device)
+    images = {part.name: len(part.images) for part in parts}
+    about = about | {"computed_in": str(dtype).removeprefix("torch."), "images": images}
+    side = about["image_size"] // 32
+    with locked(SCRATCH / folder.name, f"extraction into {folder}"):
+        scratch = SCRATCH / folder.name / fingerprint([about, seed], INPUTS)
+        extractor = partial(make_extractor, trunk, dtype, device, sum(images.values()))
+        write_parts(parts, extractor, (side, side, TRUNK_CHANNELS), scratch, BATCH_SIZE[device.type])
+        write_json(scratch / "about.json", about)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(scratch, folder)

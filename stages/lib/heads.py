@@ -8,6 +8,7 @@ is then pooled, so that FRN has an extent to average over.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from stages.lib.norms import FilterResponseNorm
@@ -48,6 +49,10 @@ class Head(nn.Module):
         self.dropout = Dropout(dropout_rate)
         self.fc2 = nn.Linear(HIDDEN, CLASSES)
 
+    def project(self, x: torch.Tensor) -> torch.Tensor:
+        """FC1, its product in the type of `x` and its result in FC1's own type: (..., in_features) -> (..., 256)."""
+        return F.linear(x, self.fc1.weight.to(x.dtype)).to(self.fc1.weight.dtype) + self.fc1.bias
+
     def normalize(self, hidden: torch.Tensor) -> torch.Tensor:
         """`norm` over channels-last (N, 256) or (N, H, W, 256), for layers that want channels first."""
         if hidden.ndim == 2:
@@ -62,7 +67,7 @@ class Head(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.placement == "vector" and x.ndim == 4:
             x = x.mean((1, 2))
-        return self.fc2(self.dropout(self.activate(self.fc1(x))))
+        return self.fc2(self.dropout(self.activate(self.project(x))))
 
 
 class BatchNormHead(Head):

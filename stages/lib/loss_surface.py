@@ -56,7 +56,7 @@ def surface_of_chunk(
     """Summed loss and number of correct predictions of a few images: float64 (2, len(alphas), len(betas))."""
     head = model.head
     block = model.activate_block(x)
-    z0 = head.fc1(block)
+    z0 = head.project(block)
     z1, z2 = (F.linear(block, direction["head.fc1.weight"]) for direction in (a, b))
     weights = [head.fc2.weight, a["head.fc2.weight"], b["head.fc2.weight"]]
     sums = np.empty((2, len(alphas), len(betas)))

@@ -111,12 +111,19 @@ class Landscape:
 
 
 @dataclass(frozen=True)
+class CacheStudy:
+    views: list[int] = list_of("integers >= 1", lambda v: is_int(v) and v >= 1)
+    norm: str = choice(*NORMS)
+
+
+@dataclass(frozen=True)
 class Params:
     data: Data
     backbone: Backbone
     features: Features
     train: Train
     landscape: Landscape
+    cache_study: CacheStudy
     norms: list[str] = list_of(", ".join(NORMS), lambda v: v in NORMS)
     clip: float = number("> 0", lambda v: v > 0)
     noclip: None = rule("null (those configurations never clip)", lambda v: v is None)

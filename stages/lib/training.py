@@ -5,6 +5,7 @@ on one core, train about a quarter faster than one seed on both.
 """
 
 import math
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -14,12 +15,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from stages.lib.backbone import StateDict
 from stages.lib.checkpoint import load_checkpoint, save_checkpoint
+from stages.lib.device import choose_device, choose_dtype
 from stages.lib.evaluation import evaluate
+from stages.lib.feature_cache import TrainingData
 from stages.lib.files import StageError
 from stages.lib.gradients import GradientTracker, clip_gradients
 from stages.lib.progress import Progress
-from stages.lib.transfer import TransferModel
+from stages.lib.transfer import TransferModel, make_model_from_settings
 
 
 class DivergedError(StageError):
@@ -119,21 +123,13 @@ def train_epoch(
     }
 
 
-def advance(
-    run: Run,
-    features: torch.Tensor,
-    labels: torch.Tensor,
-    val_features: torch.Tensor,
-    val_labels: torch.Tensor,
-    batch_size: int,
-    threshold: float | None,
-    on_step: Callable,
-) -> None:
+def advance(run: Run, data: TrainingData, batch_size: int, threshold: float | None, on_step: Callable) -> None:
     """Train one epoch, validate, and add what was seen to the run; a first-best checkpoint is kept by accuracy."""
+    features = data.views[run.epoch % len(data.views)]
     with GradientTracker(run.model, threshold) as tracker:
-        row = train_epoch(run, features, labels, batch_size, tracker, on_step)
+        row = train_epoch(run, features, data.labels, batch_size, tracker, on_step)
     epoch = run.epoch + 1
-    validation = evaluate(run.model, val_features, val_labels)
+    validation = evaluate(run.model, data.val_features, data.val_labels)
     run.history.append(
         {
             "seed": run.seed,
@@ -186,3 +182,48 @@ def side_by_side(
         finally:
             progress.stop()
     return workers
+
+
+def train_seeds(
+    title: str, settings: dict, seeds: list[int], backbone: StateDict, data: TrainingData, states: Path
+) -> tuple[list[Run], dict]:
+    """Train one configuration for every seed; returns the finished runs and what wall-clock figures there are.
+
+    `settings` are the parameters of section `train` and `norm` and `clip`. After each epoch the run is saved in the
+    folder `states`, from which a killed training goes on. Raises StageError if the loss of a run is no longer finite.
+    """
+    device = choose_device()
+    dtype = choose_dtype(settings["precision"], device)
+    epochs, batch_size = settings["epochs"], settings["batch_size"]
+    if batch_size > len(data.labels):
+        raise StageError(f"train.batch_size is {batch_size}, and there are only {len(data.labels)} training images")
+    runs = []
+    for seed in seeds:
+        model = make_model_from_settings(settings | {"seed": seed}, backbone, dtype).to(device)
+        runs.append(Run(seed, model, make_optimizer(model, settings["head_lr"], settings["block_lr"])))
+        runs[-1].restore(states)
+    steps, restored = len(data.labels) // batch_size, sum(run.epoch for run in runs)
+    progress = Progress(title, steps * epochs * len(runs), steps * restored)
+
+    def next_epoch(run: Run) -> None:
+        advance(run, data, batch_size, settings["clip"], progress.step)
+        run.save(states)
+        progress.report_epoch(run.history[-1], epochs)
+
+    started = time.perf_counter()
+    try:
+        workers = side_by_side(runs, epochs, next_epoch, device, progress)
+    except DivergedError as error:
+        raise StageError(
+            f"{title}, {error}. No result was written; lower train.head_lr or train.block_lr, or clip. "
+            "The results of the last good run come back with `dvc checkout` and `git checkout -- metrics plots`"
+        ) from None
+    seconds, timed = time.perf_counter() - started, epochs * len(runs) - restored
+    return runs, {
+        "training_seconds": seconds,
+        "epochs_timed": timed,
+        "seconds_per_epoch": seconds / max(1, timed),
+        "workers": workers,
+        "device": device.type,
+        "products": str(dtype).removeprefix("torch."),
+    }

@@ -1,0 +1,46 @@
+"""Compare every validation prediction through the cache with that of a plain float32 network on the image."""
+
+import torch
+import tqdm
+
+from stages.lib.checkpoint import load_checkpoint, rebuild_model
+from stages.lib.cifar10 import CIFAR10Data
+from stages.lib.device import choose_device, choose_dtype
+from stages.lib.evaluation import BATCH_SIZE, predict
+from stages.lib.feature_cache import FeatureCache
+from stages.lib.feature_extraction import load_trunk
+from stages.lib.files import write_json
+from stages.lib.params import Params
+from stages.lib.stage import run_stage
+
+
+def main(params: Params) -> None:
+    device = choose_device()
+    dtype = choose_dtype(params.train.precision, device)
+    trunk, _ = load_trunk(params.features.normalization)
+    images = torch.from_numpy(CIFAR10Data.load().images("val"))
+    cache = FeatureCache()
+    stored, labels = cache.features("val"), cache.labels("val")
+    batches = tqdm.tqdm(images.split(BATCH_SIZE), desc="plain network", disable=None)
+    with torch.no_grad():
+        plain = torch.cat([trunk.to(device)(batch.to(device)).cpu() for batch in batches])
+
+    backbone = torch.load("models/backbone.pt", weights_only=True)
+    metrics = {"images": len(labels), "flipped_max": 0.0, "accuracy_difference_max": 0.0}
+    for key in params.keys:
+        flipped, difference = [], []
+        for seed in params.seeds:
+            checkpoint = load_checkpoint(f"models/{key}/seed{seed}.pt")
+            exact = predict(rebuild_model(checkpoint, backbone).to(device), plain)
+            found = predict(rebuild_model(checkpoint, backbone, dtype).to(device), stored)
+            flipped.append((found != exact).double().mean().item())
+            difference.append(abs((found == labels).sum() - (exact == labels).sum()).item() / len(labels))
+        metrics[f"flipped_{key}"] = sum(flipped) / len(flipped)
+        metrics["flipped_max"] = max(metrics["flipped_max"], *flipped)
+        metrics["accuracy_difference_max"] = max(metrics["accuracy_difference_max"], *difference)
+    write_json("metrics/cache_study/precision.json", metrics)
+    print(f"at most {100 * metrics['flipped_max']:.2f}% of the predictions of a model differ")
+
+
+if __name__ == "__main__":
+    run_stage(main, timing="cache_study/precision")
