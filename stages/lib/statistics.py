@@ -1,0 +1,86 @@
+"""Which differences are real: paired tests over seeds and over test images, and what they could have shown.
+
+Configurations are paired: one seed means the same split, batches, augmentation and initial FC weights in all of them.
+So a contrast is a list of differences, one per seed, and every test here is a test of such differences.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import bootstrap, permutation_test
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+
+from stages.lib.results import smallest_p
+
+ALPHA = 0.05  # two-sided level of every test
+POWER = 0.8  # chance of finding an effect of the size that `smallest_effect` names
+RESAMPLES = 10_000
+
+
+def sign_flip_p(differences: Sequence[float]) -> float:
+    """Two-sided p of the exact sign-flip permutation test that paired differences have mean zero.
+
+    All 2^n assignments of signs are enumerated (Fisher 1935, section 21), so n differences can reach 2 / 2^n at best.
+    """
+    if len(differences) == 1:
+        return 1.0
+    result = permutation_test((np.asarray(differences),), np.mean, permutation_type="samples", n_resamples=np.inf)
+    return float(result.pvalue)
+
+
+def mean_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """95% bootstrap interval of the mean of paired differences (Efron's percentile method, 10,000 resamples).
+
+    With a handful of seeds it is too narrow (it cannot leave the range of what was seen); read it as a description.
+    """
+    values = np.asarray(differences)
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0])
+    result = bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def mcnemar_p(correct_a: np.ndarray, correct_b: np.ndarray) -> float:
+    """Exact two-sided p that two classifiers err equally often on the same images (McNemar 1947; Dietterich 1998).
+
+    Both are boolean (N,). Only images on which exactly one of the two is right count: a binomial test on their number.
+    """
+    table = [[np.sum(a & b) for b in (correct_b, ~correct_b)] for a in (correct_a, ~correct_a)]
+    return float(mcnemar(table, exact=True).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's (1979) step-down adjustment for a family of tests; reject where the result is below ALPHA."""
+    return multipletests(p_values, method="holm")[1]
+
+
+def smallest_effect(differences: Sequence[float]) -> float | None:
+    """The mean difference that this many pairs, spreading as these do, would show with probability POWER.
+
+    At level ALPHA, from the noncentral t distribution (Cohen 1988), an approximation to the permutation test. None
+    where the permutation test cannot reach ALPHA at all, however large the effect.
+    """
+    if smallest_p(len(differences)) > ALPHA:
+        return None
+    standardized = TTestPower().solve_power(nobs=len(differences), alpha=ALPHA, power=POWER)
+    return float(standardized * np.std(differences, ddof=1))
+
+
+def compare(differences: dict[str, Sequence[float]]) -> dict[str, dict]:
+    """One family of contrasts, name -> paired differences: mean, interval, p and p adjusted over the family."""
+    p_values = {name: sign_flip_p(values) for name, values in differences.items()}
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    results = {}
+    for name, values in differences.items():
+        low, high = mean_interval(values)
+        results[name] = {
+            "mean": float(np.mean(values)),
+            "low": low,
+            "high": high,
+            "p": p_values[name],
+            "p_adjusted": float(adjusted[name]),
+            "smallest_effect": smallest_effect(values),
+        }
+    return results
