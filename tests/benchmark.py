@@ -103,9 +103,8 @@ def measure_cached(data: CIFAR10Data, about: dict, seeds: list[int], batch_size:
         for seed in seeds
         for model in [make_model(state, "batchnorm", seed=seed, product_dtype=dtype).to(device)]
     ]
-    progress = Progress("training", len(runs) * 2 * TRAINING_ROWS // batch_size)
-    next_epoch = partial(advance, data=data, batch_size=batch_size, threshold=None, on_step=progress.step)
-    side_by_side(runs, 1, next_epoch, device, progress)  # warm-up
+    next_epoch = partial(advance, data=data, batch_size=batch_size, threshold=None, on_step=lambda: None)
+    side_by_side(runs, 1, next_epoch, device, Progress("warm-up", 0))
     warm = time.perf_counter()
     side_by_side(runs, 2, next_epoch, device, Progress("training", 0))
     seconds = time.perf_counter() - warm
