@@ -30,7 +30,8 @@ def test_norms_are_those_of_parameter_gradients_before_clipping(model):
     norms = np.array([gradient.norm().item() for gradient in gradients])
     np.testing.assert_allclose(tracker.layer_norms, np.outer(scales, norms), rtol=1e-5)
     np.testing.assert_allclose(tracker.total_norms, np.linalg.norm(norms) * np.array(scales), rtol=1e-5)
-    assert tracker.clipped.tolist() == [bool(norm > 1) for norm in tracker.total_norms]
+    np.testing.assert_allclose(tracker.clip_coefficients, [min(1, 1 / norm) for norm in tracker.total_norms])
+    assert {True, False} == set(tracker.clip_coefficients < 1)
     assert list(tracker.parameters) == ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
@@ -50,7 +51,7 @@ def test_without_a_threshold_nothing_counts_as_clipped(model):
     with GradientTracker(model) as tracker:
         backward(model, 1e6)
         tracker.record()
-    assert not tracker.clipped.any()
+    assert tracker.clip_coefficients.tolist() == [1.0]
 
 
 def test_the_histogram_is_numpys(rng):
@@ -70,3 +71,29 @@ def test_histograms_are_taken_at_the_first_step_before_clipping(model):
             tracker.record()
             clip_gradients(model, tracker.threshold)
     np.testing.assert_array_equal(tracker.histograms["0.weight"], expected)
+
+
+def test_movement_is_taken_from_the_first_two_steps(model):
+    """Plain gradient descent, where the first step is known: learning rate times the clipped gradient."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    weights, gradients = [], []
+    with GradientTracker(model, threshold=0.5) as tracker:
+        for _ in range(3):
+            backward(model)
+            weights.append([p.detach().clone() for p in model.parameters()])
+            gradients.append([p.grad.clone() for p in model.parameters()])
+            tracker.record()
+            clip_gradients(model, tracker.threshold)
+            optimizer.step()
+    np.testing.assert_allclose(tracker.weight_norms, [w.norm() for w in weights[0]], rtol=1e-6)
+    steps = [0.1 * tracker.clip_coefficients[0] * g.norm().item() for g in gradients[0]]
+    np.testing.assert_allclose(tracker.update_norms, steps, rtol=1e-4)
+    cosines = [torch.cosine_similarity(a.flatten(), b.flatten(), 0) for a, b in zip(*gradients[:2], strict=True)]
+    np.testing.assert_allclose(tracker.cosines, cosines, rtol=1e-5)
+
+
+def test_one_step_has_no_movement(model):
+    with GradientTracker(model) as tracker:
+        backward(model)
+        tracker.record()
+    assert np.isnan([tracker.weight_norms, tracker.update_norms, tracker.cosines]).all()

@@ -1,6 +1,7 @@
 import pytest
 from ruamel.yaml import YAML
 
+from stages.cache_study.params import CacheStudyParams
 from stages.lib.params import ParamsError, configuration_key, load_params
 from tests.conftest import ROOT
 
@@ -23,7 +24,7 @@ def write_params(tmp_path):
 
 
 def test_the_committed_parameters_are_valid():
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(CacheStudyParams, ROOT / "params.yaml")
     assert params.clip == 1.0 and params.noclip is None
     assert params.keys[:2] == ["batchnorm-noclip", "batchnorm-clip"]
 
@@ -49,29 +50,37 @@ def test_the_committed_parameters_are_valid():
         ("data__source", "no-such-folder", "torchvision"),
         ("data__images", 150, "multiple of 100"),
         ("landscape__points", 10, "odd"),
+        ("cache_study__views", [1, 0], ">= 1"),
     ],
 )
 def test_a_bad_value_is_refused_with_what_is_allowed(write_params, key, value, allowed):
     with pytest.raises(ParamsError) as error:
-        load_params(write_params(**{key: value}))
+        load_params(CacheStudyParams, write_params(**{key: value}))
     assert key.replace("__", ".") in str(error.value) and allowed in str(error.value)
 
 
 def test_all_problems_are_reported_at_once(write_params):
     path = write_params(clip=-1, train__epochs=0, train__epoch=3, surprise=1)
     with pytest.raises(ParamsError) as error:
-        load_params(path)
+        load_params(path=path)
     for part in ("clip is -1", "train.epochs is 0", "train.epoch is unknown", "surprise is unknown"):
         assert part in str(error.value)
+
+
+def test_a_side_study_checks_its_own_section(write_params):
+    path = write_params(cache_study__norm="groupnorm")
+    assert load_params(path=path).clip == 1.0
+    with pytest.raises(ParamsError, match="cache_study.norm is 'groupnorm'"):
+        load_params(CacheStudyParams, path)
 
 
 def test_a_missing_key_and_a_missing_file_are_named(tmp_path, write_params):
     path = write_params()
     path.write_text(path.read_text().replace("clip:", "klip:", 1))
     with pytest.raises(ParamsError, match="clip is missing"):
-        load_params(path)
+        load_params(path=path)
     with pytest.raises(ParamsError, match="does not exist"):
-        load_params(tmp_path / "absent.yaml")
+        load_params(path=tmp_path / "absent.yaml")
 
 
 def test_an_unknown_configuration_is_refused():

@@ -5,6 +5,7 @@ import re
 
 import pandas as pd
 
+from stages.cache_study.params import CacheStudyParams
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
 from tests.conftest import ROOT
@@ -22,12 +23,13 @@ def assert_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def test_the_results_table_is_the_committed_metrics():
-    keys = load_params(ROOT / "params.yaml").keys
+    keys = load_params(path=ROOT / "params.yaml").keys
     assert_table(*tabulate({key: read(f"metrics/train/{key}.json") for key in keys}))
 
 
 def test_the_price_of_few_views_is_the_committed_comparison():
-    found, study = read("metrics/cache_study/views.json"), load_params(ROOT / "params.yaml").cache_study
+    found = read("metrics/cache_study/views.json")
+    study = load_params(CacheStudyParams, ROOT / "params.yaml").cache_study
     most = max(study.views)
     rows = [
         [str(views), percent(found, f"val_accuracy_views{views}"), f"{100 * found[f'below_most_views{views}']:.2f}"]
@@ -45,7 +47,7 @@ def test_the_price_of_half_precision_is_the_committed_comparison():
 
 
 def test_the_durations_are_the_committed_ones():
-    keys = load_params(ROOT / "params.yaml").keys
+    keys = load_params(path=ROOT / "params.yaml").keys
     files = {
         "prepare": ["prepare"],
         "backbone": ["backbone"],
@@ -63,7 +65,7 @@ def test_the_durations_are_the_committed_ones():
 
 def test_the_sentences_in_short_hold_for_the_committed_metrics():
     """ "Within a quarter of a point", "more than one point lower, in every seed", "two tenths", "half a point"."""
-    params = load_params(ROOT / "params.yaml")
+    params = load_params(path=ROOT / "params.yaml")
     points = pd.DataFrame({
         tuple(key.split("-")): [
             100 * read(f"metrics/train/{key}.json")[f"test_accuracy_seed{seed}"] for seed in params.seeds

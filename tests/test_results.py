@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 
 from stages.lib.figures import FIGURES
 from stages.lib.plotting import COLORS, save_figure
-from stages.lib.results import load_results, smallest_p, summarize_study
+from stages.lib.results import load_results, summarize_study
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +29,6 @@ def test_the_summary_is_computed_from_the_metrics(results, tiny):
         )
         assert summary[f"clip_effect_{norm}"] == pytest.approx(np.mean(np.subtract(clip, noclip)))
         assert summary[f"clip_effect_{norm}_min"] <= summary[f"clip_effect_{norm}_max"]
-
-
-@pytest.mark.parametrize(("pairs", "p"), [(1, 1.0), (3, 0.25), (6, 0.03125)])
-def test_the_smallest_p_is_that_of_an_enumerated_sign_flip_test(pairs, p):
-    differences = np.arange(1, pairs + 1)  # all positive: the most extreme outcome
-    signs = np.array(np.meshgrid(*[[1, -1]] * pairs)).reshape(pairs, -1).T
-    flipped = np.abs(signs @ differences)
-    assert (flipped >= differences.sum()).mean() == p == smallest_p(pairs)
 
 
 @pytest.mark.parametrize("name", FIGURES)

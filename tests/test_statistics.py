@@ -4,8 +4,16 @@ import math
 import numpy as np
 import pytest
 
-from stages.lib.results import smallest_p
-from stages.lib.statistics import ALPHA, compare, holm, mcnemar_p, mean_interval, sign_flip_p, smallest_effect
+from stages.lib.statistics import (
+    ALPHA,
+    compare,
+    holm,
+    mcnemar_p,
+    mean_interval,
+    sign_flip_p,
+    smallest_effect,
+    smallest_p,
+)
 
 
 def enumerated_p(differences):

@@ -3,12 +3,14 @@ import pytest
 
 from stages.lib.summary import first_epoch_reaching, summarize_configuration, summarize_run
 
-HISTORY = [
-    {"epoch": 1, "val_accuracy": 0.60, "val_loss": 1.0, "grad_norm": 3.0, "grad_norm_max": 9.0, "clip_fraction": 1.0},
-    {"epoch": 2, "val_accuracy": 0.80, "val_loss": 0.7, "grad_norm": 2.0, "grad_norm_max": 4.0, "clip_fraction": 0.5},
-    {"epoch": 3, "val_accuracy": 0.82, "val_loss": 0.6, "grad_norm": 1.0, "grad_norm_max": 3.0, "clip_fraction": 0.0},
-    {"epoch": 4, "val_accuracy": 0.81, "val_loss": 0.8, "grad_norm": 1.0, "grad_norm_max": 2.0, "clip_fraction": 0.0},
+COLUMNS = "epoch val_accuracy val_loss grad_norm grad_norm_max clip_fraction clip_coefficient".split()
+ROWS = [
+    (1, 0.60, 1.0, 3.0, 9.0, 1.0, 0.1),
+    (2, 0.80, 0.7, 2.0, 4.0, 0.5, 0.7),
+    (3, 0.82, 0.6, 1.0, 3.0, 0.0, 1.0),
+    (4, 0.81, 0.8, 1.0, 2.0, 0.0, 1.0),
 ]
+HISTORY = [dict(zip(COLUMNS, row, strict=True)) for row in ROWS]
 
 
 def test_one_run():
@@ -27,6 +29,7 @@ def test_one_run():
         "grad_norm_mean": 1.75,
         "grad_norm_max": 9.0,
         "clip_fraction": 0.375,
+        "clip_coefficient": pytest.approx(0.7),
         "generalization_gap": pytest.approx(0.07),
     }
     assert first_epoch_reaching(HISTORY, 1.0) == 3

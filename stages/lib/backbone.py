@@ -10,6 +10,7 @@ from torchvision.models import mobilenet_v2
 
 TRUNK_END = 18  # features[0:18] are frozen
 TRUNK_CHANNELS = 320
+PRECISE_END = 2  # features[0:2] are always computed in float32: most of the error of bfloat16 would arise there
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1]
 
 StateDict = dict[str, torch.Tensor]
@@ -71,4 +72,6 @@ class Trunk(nn.Module):
         x = images.permute(0, 3, 1, 2).float()
         size = (self.image_size, self.image_size)
         x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        return self.features((x - self.mean) / self.std).permute(0, 2, 3, 1)
+        with torch.autocast(x.device.type, enabled=False):
+            x = self.features[:PRECISE_END]((x - self.mean) / self.std)
+        return self.features[PRECISE_END:](x).permute(0, 2, 3, 1)

@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.lib.gradients import BINS, EDGES
+from stages.lib.labels import LABELS, name_of, split_key
 from stages.lib.params import MODES
 from stages.lib.plotting import COLORS, LINES
-from stages.lib.results import LABELS, Results, name_of, split_key, tabulate
+from stages.lib.results import Results, tabulate
 
 MARKERS = {"noclip": "o", "clip": "D"}
 LAYER_COLORS = {

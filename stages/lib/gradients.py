@@ -32,14 +32,19 @@ class GradientTracker:
                 tracker.record()
                 clip_gradients(model, threshold)
 
-    On leaving the block: `layer_norms` (steps, layers), `total_norms` (steps,), `clipped` (steps,), all NumPy, and
-    `histograms`, layer -> shares per bin at the first step. Until then nothing is read back from the device.
+    On leaving the block, in NumPy: `layer_norms` (steps, layers) and `total_norms` (steps,); `clip_coefficients`
+    (steps,), the factor in (0, 1] that clipping applies to each step's gradients; `histograms`, layer -> shares per bin
+    at the first step; and, (layers,) each, the `weight_norms` before the first step, the `update_norms` of what that
+    step changed, and the `cosines` between its gradients and the second step's (NaN for an epoch of one step, or a zero
+    gradient). Nothing but the histograms is read back from the device before.
     """
 
     def __init__(self, model: nn.Module, threshold: float | None = None):
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.threshold = threshold
         self.steps: list[torch.Tensor] = []
+        self.first: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # weight and gradient at the first step
+        self.movement = torch.full((3, len(self.parameters)), torch.nan)
         self.histograms: dict[str, np.ndarray] = {}
 
     def __enter__(self) -> "GradientTracker":
@@ -48,13 +53,26 @@ class GradientTracker:
     def record(self) -> None:
         """Call once per step, between `backward` and clipping."""
         grads = {name: p.grad for name, p in self.parameters.items()}
-        if not self.steps:
+        if len(self.steps) == 0:
             self.histograms = {name: magnitude_shares(grad) for name, grad in grads.items()}
+            self.first = {name: (p.detach().clone(), p.grad.clone()) for name, p in self.parameters.items()}
+        if len(self.steps) == 1:
+            self.movement = torch.stack([self.measure_movement(name) for name in grads], dim=1)
+            self.first.clear()
         self.steps.append(torch.stack([torch.linalg.vector_norm(grad) for grad in grads.values()]))
+
+    def measure_movement(self, name: str) -> torch.Tensor:
+        """Norm of the weight before the first step, norm of that step, cosine of the two steps' gradients; (3,)."""
+        (weight, grad), parameter = self.first[name], self.parameters[name]
+        norms = torch.linalg.vector_norm(grad) * torch.linalg.vector_norm(parameter.grad)
+        cosine = torch.sum(grad * parameter.grad) / norms
+        step = torch.linalg.vector_norm(parameter.detach() - weight)
+        return torch.stack([torch.linalg.vector_norm(weight), step, cosine])
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         steps = torch.stack(self.steps) if self.steps else torch.zeros(0, len(self.parameters))
         self.layer_norms = steps.cpu().double().numpy()
         self.total_norms = np.sqrt((self.layer_norms**2).sum(1))
         limit = np.inf if self.threshold is None else self.threshold
-        self.clipped = self.total_norms > limit
+        self.clip_coefficients = np.minimum(1.0, limit / np.maximum(self.total_norms, np.finfo(float).tiny))
+        self.weight_norms, self.update_norms, self.cosines = self.movement.cpu().double().numpy()

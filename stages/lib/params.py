@@ -13,6 +13,7 @@ NORMS = ("batchnorm", "layernorm", "frn")
 MODES = ("noclip", "clip")
 WEIGHTS = ("auto", "imagenet1k_v1", "imagenet1k_v2", "keras_160")
 PRECISIONS = ("auto", "bfloat16", "float32")
+OWNERS = {path.stem for path in Path(__file__).parents[1].iterdir()}  # stages and side studies
 
 
 class ParamsError(ValueError):
@@ -111,19 +112,14 @@ class Landscape:
 
 
 @dataclass(frozen=True)
-class CacheStudy:
-    views: list[int] = list_of("integers >= 1", lambda v: is_int(v) and v >= 1)
-    norm: str = choice(*NORMS)
-
-
-@dataclass(frozen=True)
 class Params:
+    """What every stage checks. One with settings of its own extends this class by a section of its own name."""
+
     data: Data
     backbone: Backbone
     features: Features
     train: Train
     landscape: Landscape
-    cache_study: CacheStudy
     norms: list[str] = list_of(", ".join(NORMS), lambda v: v in NORMS)
     clip: float = number("> 0", lambda v: v > 0)
     noclip: None = rule("null (those configurations never clip)", lambda v: v is None)
@@ -165,16 +161,22 @@ def build(schema: type, values: Any, prefix: str, problems: list[str]) -> Any:
     return schema(**arguments) if len(arguments) == len(known) else None
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """The checked parameters; raises ParamsError with every problem at once."""
+def load_params(schema: type[Params] = Params, path: str | Path = "params.yaml") -> Params:
+    """The checked parameters; raises ParamsError with every problem at once.
+
+    A section that has the name of a stage or a side study, and is not in `schema`, is left to that one.
+    """
     try:
         values = YAML(typ="safe").load(Path(path).read_text())
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist; run the command from the root of the repository") from None
     except YAMLError as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    if isinstance(values, dict):
+        others = OWNERS - {f.name for f in fields(schema)}
+        values = {name: value for name, value in values.items() if name not in others}
     problems: list[str] = []
-    params = build(Params, values, "", problems)
+    params = build(schema, values, "", problems)
     if problems:
         raise ParamsError(f"{path} cannot be used:\n" + "\n".join(f"  - {problem}" for problem in problems))
     return params

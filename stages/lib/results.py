@@ -6,20 +6,9 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.files import StageError, read_json
+from stages.lib.labels import name_of
 from stages.lib.params import MODES
-
-LABELS = {"batchnorm": "BatchNorm", "layernorm": "LayerNorm", "frn": "FRN", "noclip": "no clipping", "clip": "clipped"}
-
-
-def split_key(key: str) -> tuple[str, str]:
-    """The norm and the mode of a configuration."""
-    norm, mode = key.split("-")
-    return norm, mode
-
-
-def name_of(key: str) -> str:
-    """A configuration as a reader should see it: `FRN, clipped`."""
-    return ", ".join(LABELS[part] for part in split_key(key))
+from stages.lib.statistics import smallest_p
 
 
 def percent(metrics: dict, name: str) -> str:
@@ -96,11 +85,6 @@ def load_results(norms: list[str]) -> Results:
         )
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} does not exist; run `dvc repro`, which makes it first") from None
-
-
-def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p-value that a sign-flip test on `pairs` paired differences can reach: 2 / 2^n."""
-    return min(1.0, 2 / 2**pairs)
 
 
 def summarize_study(results: Results) -> dict:

@@ -8,7 +8,9 @@ from stages.lib.files import StageError, write_json
 from stages.lib.params import Params, ParamsError, load_params
 
 
-def run_stage(main: Callable[..., dict | None], *argument_names: str, timing: str) -> None:
+def run_stage(
+    main: Callable[..., dict | None], *argument_names: str, timing: str, schema: type[Params] = Params
+) -> None:
     """Call `main(params, *arguments)` with the command line's arguments; exit with a message instead of a traceback.
 
     The seconds it took, and what further wall-clock figures `main` returns, go to `metrics/timing/<timing>.json`, where
@@ -18,7 +20,7 @@ def run_stage(main: Callable[..., dict | None], *argument_names: str, timing: st
         sys.exit(f"usage: python -m {main.__globals__['__spec__'].name} {' '.join(argument_names)}".rstrip())
     try:
         started = time.perf_counter()
-        params: Params = load_params()
+        params = load_params(schema)
         figures = main(params, *sys.argv[1:]) or {}
         seconds = {"seconds": time.perf_counter() - started}
         write_json(f"metrics/timing/{timing.format(*sys.argv[1:])}.json", seconds | figures)

@@ -12,11 +12,14 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from stages.lib.results import smallest_p
-
 ALPHA = 0.05  # two-sided level of every test
 POWER = 0.8  # chance of finding an effect of the size that `smallest_effect` names
 RESAMPLES = 10_000
+
+
+def smallest_p(pairs: int) -> float:
+    """The smallest two-sided p-value that a sign-flip test on `pairs` paired differences can reach: 2 / 2^n."""
+    return min(1.0, 2 / 2**pairs)
 
 
 def sign_flip_p(differences: Sequence[float]) -> float:

@@ -31,6 +31,7 @@ def summarize_run(history: list[dict], best_epoch: int, train: dict, test: dict,
         "grad_norm_mean": float(np.mean([row["grad_norm"] for row in history])),
         "grad_norm_max": max(row["grad_norm_max"] for row in history),
         "clip_fraction": float(np.mean([row["clip_fraction"] for row in history])),
+        "clip_coefficient": float(np.mean([row["clip_coefficient"] for row in history])),
         "generalization_gap": train["accuracy"] - test["accuracy"],
     }
 

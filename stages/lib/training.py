@@ -139,10 +139,12 @@ def advance(run: Run, data: TrainingData, batch_size: int, threshold: float | No
             "val_accuracy": validation["accuracy"],
             "grad_norm": float(tracker.total_norms.mean()),
             "grad_norm_max": float(tracker.total_norms.max()),
-            "clip_fraction": float(tracker.clipped.mean()),
+            "clip_fraction": float((tracker.clip_coefficients < 1).mean()),
+            "clip_coefficient": float(tracker.clip_coefficients.mean()),
         }
     )
-    for layer, norms in zip(tracker.parameters, tracker.layer_norms.T, strict=True):
+    for index, layer in enumerate(tracker.parameters):
+        norms = tracker.layer_norms[:, index]
         run.gradients.append(
             {
                 "seed": run.seed,
@@ -150,6 +152,9 @@ def advance(run: Run, data: TrainingData, batch_size: int, threshold: float | No
                 "layer": layer,
                 "norm_mean": float(norms.mean()),
                 "norm_max": float(norms.max()),
+                "weight_norm": float(tracker.weight_norms[index]),
+                "update_norm": float(tracker.update_norms[index]),
+                "cosine": float(tracker.cosines[index]),
                 "shares": tracker.histograms[layer].tolist(),
             }
         )

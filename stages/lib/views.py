@@ -5,8 +5,8 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from stages.lib.labels import LABELS
 from stages.lib.plotting import SEQUENCE
-from stages.lib.results import LABELS
 
 
 def best_accuracies(curves: pd.DataFrame) -> pd.DataFrame:
