@@ -19,7 +19,7 @@ from stages.lib.feature_extraction import make_extractor
 KEYS = [f"{norm}-{mode}" for norm in ("batchnorm", "layernorm", "frn") for mode in ("noclip", "clip")]
 METRICS = """test_accuracy test_accuracy_std val_accuracy val_accuracy_std train_accuracy test_loss val_loss
     final_test_accuracy final_val_accuracy best_epoch epochs_to_95pct grad_norm_mean grad_norm_max clip_fraction
-    generalization_gap test_accuracy_seed0 test_accuracy_seed1 seeds""".split()
+    clip_coefficient generalization_gap test_accuracy_seed0 test_accuracy_seed1 seeds""".split()
 CURVES = "seed,epoch,train_loss,train_accuracy,val_loss,val_accuracy,grad_norm,clip_fraction".split(",")
 OUTS = ["metrics/train", "metrics/landscape", "metrics/summary.json", "plots", "models", "data"]
 
@@ -112,11 +112,14 @@ def test_a_plain_uncached_network_has_the_recorded_accuracy(tiny, checkpoints, n
     assert abs(accuracy - checkpoint["test_accuracy"]) <= 2 / 40
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 0.002), (torch.bfloat16, 0.15)])
-def test_predictions_through_the_cache_are_those_of_the_plain_network(tiny, checkpoints, dtype, tolerance):
-    """On 300 test images: bfloat16 may only flip a prediction where the plain network's two best logits nearly tie.
+@pytest.mark.parametrize(
+    ("dtype", "tolerance", "flips"),
+    [(torch.float32, 0.002, 0), (torch.bfloat16, 0.07, 0.05)],
+)
+def test_predictions_through_the_cache_are_those_of_the_plain_network(tiny, checkpoints, dtype, tolerance, flips):
+    """On 300 test images: bfloat16 may flip a prediction only where the plain network's two best logits nearly tie.
 
-    Which share of all predictions that is depends on the model; stages/cache_study measures it on the full study.
+    This barely trained model ties often: 10 of 300 were seen to flip. stages/cache_study measures the full study.
     """
     checkpoint, about = checkpoints["layernorm-noclip"][0], tiny.read_json("models/backbone.json")
     with np.load(tiny.folder / "data/cifar10.npz") as arrays:
@@ -130,9 +133,9 @@ def test_predictions_through_the_cache_are_those_of_the_plain_network(tiny, chec
         found = rebuild_model(checkpoint, backbone, product_dtype=dtype)(stored)
         expected = rebuild_with_torchvision(tiny, checkpoint)(images)
     flipped = found.argmax(1) != expected.argmax(1)
+    assert flipped.double().mean() <= flips
     if dtype == torch.float32:
-        torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
-        assert not flipped.any()
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
     assert (found - expected).norm() <= tolerance * expected.norm()
     best, second = expected.topk(2).values.T
     assert (best - second)[flipped].lt(4 * tolerance * expected.std()).all()
