@@ -64,7 +64,7 @@ def test_the_durations_are_the_committed_ones():
 
 
 def test_the_sentences_in_short_hold_for_the_committed_metrics():
-    """ "Within a quarter of a point", "more than one point lower, in every seed", "two tenths", "half a point"."""
+    """ "Within a quarter", "at least nine tenths lower, in every seed", "three tenths", "three quarters" of a point."""
     params = load_params(path=ROOT / "params.yaml")
     points = pd.DataFrame({
         tuple(key.split("-")): [
@@ -75,9 +75,9 @@ def test_the_sentences_in_short_hold_for_the_committed_metrics():
     means = points.mean()
     others = points[["batchnorm", "layernorm"]]
     assert means[["batchnorm", "layernorm"]].max() - means[["batchnorm", "layernorm"]].min() < 0.25
-    assert (others.min(axis=1) - points["frn"].max(axis=1) > 1).all()
+    assert (others.min(axis=1) - points["frn"].max(axis=1) >= 0.9).all()
     effects = points.xs("clip", axis=1, level=1) - points.xs("noclip", axis=1, level=1)
-    assert effects.mean().abs().max() < 0.2 and effects.abs().max().max() < 0.5
+    assert effects.mean().abs().max() < 0.3 and effects.abs().max().max() < 0.75
     assert effects.min().min() < 0 < effects.max().max()
     assert all(read(f"metrics/train/{norm}-clip.json")["clip_fraction"] == 1 for norm in params.norms)
 
