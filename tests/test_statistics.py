@@ -8,6 +8,7 @@ from stages.lib.statistics import (
     ALPHA,
     compare,
     holm,
+    image_interval,
     mcnemar_p,
     mean_interval,
     sign_flip_p,
@@ -54,6 +55,12 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says(rng):
     covered = [low <= 0.3 <= high for low, high in (mean_interval(rng.normal(0.3, 1, 40)) for _ in range(200))]
     assert 0.89 <= np.mean(covered) <= 0.99
     assert mean_interval([0.25, 0.25]) == (0.25, 0.25)
+
+
+def test_the_image_interval_is_the_bootstraps(rng):
+    differences = rng.choice([-100.0, 0.0, 100.0], 5000, p=[0.05, 0.88, 0.07])
+    means = [rng.choice(differences, 5000).mean() for _ in range(2000)]
+    np.testing.assert_allclose(image_interval(differences), np.quantile(means, [0.025, 0.975]), atol=0.1)
 
 
 def test_without_an_effect_the_procedure_rejects_at_its_nominal_rate_and_finds_a_large_one(rng):

@@ -1,6 +1,6 @@
 """The report's figures, each a function from Results to a matplotlib figure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -156,31 +156,47 @@ def layer_style(layer: str) -> dict[str, str]:
     return {"color": color, "ls": LAYER_LINES[layer.rsplit(".", 1)[1]]}
 
 
-def draw_gradient_layers(results: Results) -> Figure:
-    """Per-layer gradient norm over epochs, one panel per configuration."""
+def draw_layers(results: Results, values: Callable[[pd.DataFrame], pd.Series], label: str, extra: str) -> Figure:
+    """Some `values` of every layer over epochs, mean over seeds, logarithmic; one panel per configuration."""
     figure, panels = panel_grid(results, sharex=True, sharey=True)
     layers = list(dict.fromkeys(layer for frame in results.gradients.values() for layer in frame["layer"]))
     lowest = np.inf
     for k, (key, axes) in enumerate(panels):
-        table = results.gradients[key].pivot_table(index="epoch", columns="layer", values="norm_mean", sort=False)
+        frame = results.gradients[key]
+        frame = frame.assign(value=values(frame).where(frame["norm_mean"] > NEGLIGIBLE_NORM))
+        table = frame.pivot_table(index="epoch", columns="layer", values="value", sort=False)
         for layer in table:
             axes.plot(table.index, table[layer], lw=1.4, **layer_style(layer))
-        lowest = min(lowest, table[table > NEGLIGIBLE_NORM].min().min())
+        lowest = min(lowest, table.min().min())
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if k % len(results.norms) == 0:
-            axes.set_ylabel("gradient norm")
+            axes.set_ylabel(label)
         if k >= len(results.norms):
             axes.set_xlabel("epoch")
-    panels[0][1].set_ylim(bottom=lowest / 2)
+    if np.isfinite(lowest):  # nothing to show where an epoch has a single step
+        panels[0][1].set_ylim(bottom=lowest / 2)
     handles = [Line2D([], [], **layer_style(layer)) for layer in layers]
     figure.legend(handles, layers, loc="outside right center", fontsize=8)
-    add_caption(
-        figure,
-        results,
-        "Mean over steps and seeds, before clipping. BatchNorm cancels head.fc1.bias: its gradient is not shown",
-    )
+    add_caption(figure, results, f"{extra}. BatchNorm cancels head.fc1.bias, whose gradient is zero: not shown")
     return figure
+
+
+def draw_gradient_layers(results: Results) -> Figure:
+    """Per-layer gradient norm."""
+    return draw_layers(
+        results, lambda frame: frame["norm_mean"], "gradient norm", "Mean over steps and seeds, before clipping"
+    )
+
+
+def draw_update_ratios(results: Results) -> Figure:
+    """How far Adam's step moves each layer, in units of the layer's own norm: the effective step size."""
+    return draw_layers(
+        results,
+        lambda frame: frame["update_norm"] / frame["weight_norm"].where(frame["weight_norm"] > 0),
+        "update norm / weight norm",
+        "First step of every epoch, mean over seeds, after clipping. The norm's bias starts at zero: no ratio there",
+    )
 
 
 def draw_gradient_histograms(results: Results) -> Figure:
@@ -313,6 +329,7 @@ FIGURES = {
     "clipping_effect": draw_clipping_effect,
     "gradient_norms": draw_gradient_norms,
     "gradient_layers": draw_gradient_layers,
+    "update_ratios": draw_update_ratios,
     "gradient_histograms": draw_gradient_histograms,
     "landscape_contours": draw_landscape_contours,
     "landscape_surfaces": draw_landscape_surfaces,

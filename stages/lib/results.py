@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stages.lib.captions import caption_of_study
 from stages.lib.files import StageError, read_json
 from stages.lib.labels import name_of
 from stages.lib.params import MODES
@@ -51,9 +52,7 @@ class Results:
 
     @property
     def caption(self) -> str:
-        """Which weights, size and seeds a figure speaks of."""
-        count = len(self.seeds)
-        return f"MobileNetV2 weights: {self.weights}, {self.image_size} px; {count} seed{'s' if count > 1 else ''}"
+        return caption_of_study(len(self.seeds))
 
     def test_accuracies(self, key: str) -> np.ndarray:
         """One test accuracy per seed, in [0, 1]."""

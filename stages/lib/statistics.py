@@ -7,7 +7,7 @@ So a contrast is a list of differences, one per seed, and every test here is a t
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import bootstrap, norm, permutation_test
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -43,6 +43,15 @@ def mean_interval(differences: Sequence[float], seed: int = 0) -> tuple[float, f
         return float(values[0]), float(values[0])
     result = bootstrap((values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=np.random.default_rng(seed))
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def image_interval(differences: np.ndarray) -> tuple[float, float]:
+    """95% interval of the mean of per-image differences (N,), N large: what another test set of this size would vary.
+
+    By the normal approximation. It says nothing of other seeds: the models are taken as they are.
+    """
+    low, high = norm.interval(0.95, differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences)))
+    return float(low), float(high)
 
 
 def mcnemar_p(correct_a: np.ndarray, correct_b: np.ndarray) -> float:

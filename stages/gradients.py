@@ -1,0 +1,72 @@
+"""Gradients of small batches at one configuration's trained weights: `python -m stages.gradients batchnorm clip`."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stages.lib.checkpoint import load_checkpoint, rebuild_model
+from stages.lib.device import choose_device, choose_dtype
+from stages.lib.feature_cache import FeatureCache
+from stages.lib.files import StageError, write, write_json
+from stages.lib.gradient_statistics import Batches, clip_coefficients, collect_moments, describe
+from stages.lib.params import Params, configuration_key, integer
+from stages.lib.stage import run_stage
+
+SUMMARY = ("grad_norm", "grad_to_weight", "cosine", "snr_median", "snr_above_1", "clip_fraction", "clip_coefficient")
+
+
+@dataclass(frozen=True)
+class Gradients:
+    batch_size: int = integer(2)
+    batches: int = integer(2)
+    seed: int = integer(0)
+
+
+@dataclass(frozen=True)
+class GradientsParams(Params):
+    gradients: Gradients
+
+
+def draw_batches(cache: FeatureCache, settings: Gradients) -> Batches:
+    """The same batches for every configuration and seed: images of the first training view, without repeats."""
+    features, labels = cache.features("train_view0"), cache.labels("train")
+    count = settings.batches * settings.batch_size
+    if count > len(labels):
+        raise StageError(
+            f"gradients.batches x gradients.batch_size is {count}, and there are only {len(labels)} training images"
+        )
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed))[:count]
+    return [(features[batch], labels[batch]) for batch in order.split(settings.batch_size)]
+
+
+def main(params: GradientsParams, norm: str, mode: str) -> None:
+    key, settings = configuration_key(norm, mode), params.gradients
+    backbone = torch.load("models/backbone.pt", weights_only=True)
+    device = choose_device()
+    dtype = choose_dtype(params.train.precision, device)
+    batches = draw_batches(FeatureCache(), settings)
+    rows, totals = [], []
+    for seed in params.seeds:
+        model = rebuild_model(load_checkpoint(f"models/{key}/seed{seed}.pt"), backbone, dtype).to(device)
+        moments = collect_moments(model, batches, seed)
+        layers = list(moments.values())
+        factors = clip_coefficients(layers, getattr(params, mode))
+        total = describe(layers, settings.batch_size)
+        clipping = {"clip_fraction": float((factors < 1).mean()), "clip_coefficient": float(factors.mean())}
+        totals.append(total | clipping)
+        rows.append({"seed": seed, "layer": "all"} | total)
+        rows += [{"seed": seed, "layer": name} | describe([one], settings.batch_size) for name, one in moments.items()]
+    table = pd.DataFrame(rows)
+    write(f"plots/gradient_statistics/{key}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    metrics: dict[str, float | None] = {"batch_size": settings.batch_size, "batches": settings.batches}
+    metrics |= {name: float(np.mean([total[name] for total in totals])) for name in SUMMARY}
+    scales = [total["noise_scale"] for total in totals]
+    metrics["noise_scale"] = None if None in scales else float(np.median(scales))
+    write_json(f"metrics/gradients/{key}.json", metrics)
+    print(f"{key}: gradient norm {metrics['grad_norm']:.2f} at batches of {settings.batch_size}")
+
+
+if __name__ == "__main__":
+    run_stage(main, "norm", "mode", timing="gradients-{}-{}", schema=GradientsParams)

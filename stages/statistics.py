@@ -1,0 +1,43 @@
+"""Which differences between the configurations are real: tests over seeds and over test images."""
+
+import pandas as pd
+
+from stages.lib.captions import caption_of_study
+from stages.lib.contrast_figures import draw_contrasts
+from stages.lib.contrasts import compare_over_images, compare_over_seeds
+from stages.lib.files import write, write_json
+from stages.lib.params import Params
+from stages.lib.plotting import save_figure
+from stages.lib.predictions import load_predictions
+from stages.lib.stage import run_stage
+from stages.lib.statistics import ALPHA, smallest_p
+
+
+def write_table(name: str, table: pd.DataFrame) -> None:
+    write(f"plots/statistics/{name}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+
+
+def main(params: Params) -> None:
+    predictions = load_predictions(params.keys)
+    seeds, images = compare_over_seeds(predictions, params.norms), compare_over_images(predictions, params.norms)
+    write_table("seeds", seeds)
+    write_table("images", images)
+    figure = draw_contrasts(seeds, predictions, caption_of_study(len(params.seeds)))
+    save_figure(figure, "plots/statistics/contrasts.png")
+    metrics = {"seeds": len(params.seeds), "smallest_p_possible": smallest_p(len(params.seeds))}
+    for family in seeds["family"].unique():
+        rows, tests = seeds[seeds["family"] == family], images[images["family"] == family]
+        metrics |= {
+            f"{family}_contrasts": len(rows),
+            f"{family}_largest_effect": rows["mean"].abs().max(),
+            f"{family}_smallest_p_adjusted": rows["p_adjusted"].min(),
+            f"{family}_significant_over_seeds": int((rows["p_adjusted"] < ALPHA).sum()),
+            f"{family}_tests_over_images": len(tests),
+            f"{family}_significant_over_images": int((tests["p_adjusted"] < ALPHA).sum()),
+        }
+    write_json("metrics/statistics.json", metrics)
+    print(f"{int((seeds['p_adjusted'] < ALPHA).sum())} of {len(seeds)} contrasts are significant over seeds")
+
+
+if __name__ == "__main__":
+    run_stage(main, timing="statistics")
