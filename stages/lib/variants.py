@@ -1,0 +1,64 @@
+"""Studies of variants, summed up and drawn."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from stages.lib.labels import LABELS
+from stages.lib.plotting import COLORS
+
+AXES = {
+    "thresholds": "clipping threshold (total gradient norm)",
+    "batch_sizes": "batch size (images)",
+    "placements": "where the norm acts",
+}
+PANELS = {
+    "thresholds": {
+        "val_accuracy": "best validation accuracy",
+        "clip_fraction": "share of steps clipped",
+        "update_ratio": "update norm / weight norm of FC1",
+    },
+    "batch_sizes": {"val_accuracy": "best validation accuracy", "grad_norm": "total gradient norm"},
+    "placements": {"val_accuracy": "best validation accuracy", "grad_norm": "total gradient norm"},
+}
+SHARES = ("val_accuracy", "clip_fraction")
+
+
+def summarize_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per norm, variant and seed, in the order of `table`: the best accuracy, and means over epochs."""
+    groups = table.groupby(["norm", "variant", "seed"], sort=False)
+    means = groups[["clip_fraction", "clip_coefficient", "grad_norm", "update_ratio", "saturated"]].mean()
+    return means.assign(val_accuracy=groups["val_accuracy"].max()).reset_index()
+
+
+def summarize_variants(table: pd.DataFrame) -> dict[str, float]:
+    """`val_accuracy_<norm>_<variant>`, mean over seeds of each run's best epoch, and how many seeds there are."""
+    runs = summarize_runs(table)
+    means = runs.groupby(["norm", "variant"], sort=False)["val_accuracy"].mean()
+    return {"seeds": int(runs["seed"].nunique())} | {
+        f"val_accuracy_{norm}_{variant}": float(value) for (norm, variant), value in means.items()
+    }
+
+
+def draw_variants(table: pd.DataFrame, study: str, caption: str) -> Figure:
+    """One panel per figure of PANELS, one line per norm over the variants, one point per seed."""
+    runs, panels = summarize_runs(table), PANELS[study]
+    variants = runs["variant"].unique()
+    figure, grid = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.8), squeeze=False)
+    for axes, (column, label) in zip(grid.flat, panels.items(), strict=True):
+        for norm, own in runs.groupby("norm", sort=False):
+            positions = [np.flatnonzero(variants == variant)[0] for variant in own["variant"]]
+            axes.plot(positions, own[column], "o", color=COLORS[norm], alpha=0.5, ms=5, mew=0)
+            means = own.groupby("variant", sort=False)[column].mean()
+            axes.plot(range(len(variants)), means[variants], color=COLORS[norm], label=LABELS[norm])
+        axes.set_xticks(range(len(variants)), variants)
+        axes.set(xlabel=AXES[study], ylabel=label)
+        if column in SHARES:
+            axes.yaxis.set_major_formatter(PercentFormatter(1))
+        if column == "update_ratio":
+            axes.set_yscale("log")
+    grid[0, 0].legend()
+    figure.supxlabel(f"{caption}. Points: seeds, lines: their means", fontsize=7, color="#555555")
+    return figure
