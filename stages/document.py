@@ -1,0 +1,81 @@
+"""Write the report and the slides, plots/documents/*.pdf, from the result files."""
+
+import json
+
+import typst
+
+from stages.lib import wording
+from stages.lib.files import read_json, write
+from stages.lib.labels import LABELS
+from stages.lib.params import Params
+from stages.lib.published import CAVEAT
+from stages.lib.results import tabulate
+from stages.lib.stage import run_stage
+from stages.lib.wording import Findings, load_findings
+
+TEMPLATES = {"document": "report", "slides": "slides"}
+TITLE = "Which normalization should a new head use, and does gradient clipping help?"
+
+
+def write_sentences(findings: Findings) -> dict[str, str]:
+    return {
+        "ranking": wording.describe_ranking(findings),
+        "norms": wording.describe_significance(findings, "norms") if len(findings.norms) > 1 else "",
+        "clipping_tests": wording.describe_significance(findings, "clipping"),
+        "clipping": " ".join(wording.describe_clipping(findings, norm) for norm in findings.norms),
+        "steps": wording.describe_clipped_steps(findings),
+        "power": wording.describe_power(findings),
+        "gradients": wording.describe_gradients(findings),
+        "landscapes": wording.describe_landscapes(findings),
+        "errors": wording.describe_errors(findings),
+        "head": wording.describe_head(findings.placement),
+        "frn": wording.explain_frn(findings),
+        "recommend_norm": wording.recommend_norm(findings),
+        "recommend_clipping": wording.recommend_clipping(findings),
+    }
+
+
+def gather_data(params: Params) -> dict:
+    """All that the templates print."""
+    findings, backbone = load_findings(params), read_json("models/backbone.json")
+    header, rows = tabulate(findings.metrics)
+    batches = next(iter(findings.gradients.values()))
+    train, images = params.train, params.data.images or 50_000
+    return {
+        "title": TITLE,
+        "subtitle": f"{wording.join([LABELS[norm] for norm in params.norms])} heads on MobileNetV2, for CIFAR-10",
+        "weights": backbone["weights"],
+        "image_size": backbone["image_size"],
+        "seeds": findings.seeds,
+        "clip": f"{params.clip:g}",
+        "training_images": f"{images:,}",
+        "validation_images": f"{round(images * params.data.validation_fraction):,}",
+        "test_images": f"{images // 5:,}",
+        "views": params.features.views,
+        "epochs": train.epochs,
+        "batch_size": train.batch_size,
+        "dropout": train.dropout,
+        "head_lr": f"{train.head_lr:g}",
+        "block_lr": f"{train.block_lr:g}",
+        "gradient_batch": batches["batch_size"],
+        "snr_floor": f"{wording.snr_without_signal(batches['batches']):.3f}",
+        "results": {"header": header, "rows": rows},
+        "contrasts": wording.tabulate_contrasts(findings),
+        "gradients": wording.tabulate_gradients(findings),
+        "claims": wording.tabulate_claims(findings),
+        "verdicts": wording.compare_with_claims(findings),
+        "caveat": CAVEAT,
+        "sentences": write_sentences(findings),
+    }
+
+
+def main(params: Params) -> None:
+    data = {"data": json.dumps(gather_data(params))}
+    for template, name in TEMPLATES.items():
+        pdf = typst.compile(f"stages/{template}.typ", root=".", sys_inputs=data)
+        write(f"plots/documents/{name}.pdf", lambda path, pdf=pdf: path.write_bytes(pdf))
+        print(f"plots/documents/{name}.pdf: {len(pdf) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_stage(main, timing="document")

@@ -1,0 +1,323 @@
+"""What the study found, as sentences and table rows that follow the data: every number comes from a result file."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from stages.lib.files import StageError, read_json
+from stages.lib.labels import LABELS, name_of, split_key
+from stages.lib.params import Params
+from stages.lib.published import CLAIMED_BEST, CLAIMED_CLIP_EFFECT, SIX_ROWS
+from stages.lib.statistics import ALPHA, POWER, smallest_p
+
+PLACES = {"vector": "a pooled vector", "spatial": "the feature map"}
+CLOSE = 0.5  # points of accuracy that a practitioner would not choose a layer for
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result files that the documents speak of; dicts are keyed by configuration."""
+
+    norms: list[str]
+    metrics: dict[str, dict]
+    gradients: dict[str, dict]
+    landscapes: dict[str, dict]
+    errors: dict
+    contrasts: pd.DataFrame  # compare_over_seeds
+    tests: pd.DataFrame  # compare_over_images
+    clip: float
+    placement: str
+
+    @property
+    def seeds(self) -> int:
+        return next(iter(self.metrics.values()))["seeds"]
+
+    @property
+    def ranking(self) -> list[str]:
+        """Configurations, the highest mean test accuracy first."""
+        return sorted(self.metrics, key=lambda key: -self.metrics[key]["test_accuracy"])
+
+    def accuracy(self, key: str) -> float:
+        return 100 * self.metrics[key]["test_accuracy"]
+
+    def of_family(self, family: str) -> pd.DataFrame:
+        return self.contrasts[self.contrasts["family"] == family]
+
+
+def load_findings(params: Params, root: Path = Path()) -> Findings:
+    """Raises StageError, naming the file, if a result is missing."""
+
+    def read_all(folder: str) -> dict[str, dict]:
+        return {key: read_json(root / f"metrics/{folder}/{key}.json") for key in params.keys}
+
+    try:
+        return Findings(
+            norms=params.norms,
+            metrics=read_all("train"),
+            gradients=read_all("gradients"),
+            landscapes=read_all("landscape"),
+            errors=read_json(root / "metrics/errors.json"),
+            contrasts=pd.read_csv(root / "plots/statistics/seeds.csv"),
+            tests=pd.read_csv(root / "plots/statistics/images.csv"),
+            clip=params.clip,
+            placement=params.train.placement,
+        )
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename} does not exist; run `dvc repro`, which makes it first") from None
+
+
+def join(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
+
+
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\u2212")
+
+
+def span(values: Iterable[float], digits: int = 2) -> str:
+    """`low to high`, or one number where both print alike."""
+    low, high = (f"{end(values):.{digits}f}" for end in (min, max))
+    return low if low == high else f"{low} to {high}"
+
+
+def p_value(p: float) -> str:
+    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+
+
+def is_significant(row: pd.Series) -> bool:
+    return row["p_adjusted"] < ALPHA
+
+
+def describe_ranking(findings: Findings) -> str:
+    best, second, *_, last = findings.ranking
+    return (
+        f"{name_of(best)} has the highest mean test accuracy, {findings.accuracy(best):.2f}%, before {name_of(second)} "
+        f"with {findings.accuracy(second):.2f}%; {name_of(last)} has the lowest, {findings.accuracy(last):.2f}%."
+    )
+
+
+def describe_power(findings: Findings) -> str:
+    lowest = smallest_p(findings.seeds)
+    if lowest > ALPHA:
+        return (
+            f"With {findings.seeds} paired seeds the smallest two-sided p-value of a sign-flip test is {lowest:.2g}: "
+            "no difference can be significant over seeds, however large it is."
+        )
+    effects = findings.contrasts["smallest_effect"].dropna()
+    return (
+        f"With {findings.seeds} paired seeds, differences of {span(effects)} points, depending on the contrast's "
+        f"spread, would be found with a probability of {POWER:.0%} before correction."
+    )
+
+
+def describe_significance(findings: Findings, family: str) -> str:
+    """Which contrasts of a family are significant over seeds, and how many of McNemar's tests over images are."""
+    contrasts = {"norms": "contrasts between norms", "clipping": "contrasts of clipping"}[family]
+    rows, tests = findings.of_family(family), findings.tests[findings.tests["family"] == family]
+    found = rows[rows["p_adjusted"] < ALPHA]
+    over_images = int((tests["p_adjusted"] < ALPHA).sum())
+    if found.empty:
+        text = f"Over seeds, none of the {len(rows)} {contrasts} is significant after Holm's correction"
+    else:
+        names = [f"{row.contrast} ({signed(row.mean)} points, {p_value(row.p_adjusted)})" for row in found.itertuples()]
+        count = f"{len(found)} of the {len(rows)} {contrasts} are significant after Holm's correction"
+        text = f"Over seeds, {count}: {join(names)}"
+    return (
+        f"{text}. Over test images, taking each trained pair of models as it is, McNemar's test is significant in "
+        f"{over_images} of {len(tests)} cases."
+    )
+
+
+def describe_clipping(findings: Findings, norm: str) -> str:
+    """The effect of clipping on one norm, in points of test accuracy."""
+    row = findings.of_family("clipping").set_index("first").loc[f"{norm}-clip"]
+    effects = 100 * clip_effects(findings, norm)
+    verdict = "significant" if is_significant(row) else "not significant"
+    return (
+        f"{LABELS[norm]}: {signed(row['mean'])} points on average, {signed(effects.min())} to {signed(effects.max())} "
+        f"over seeds ({verdict}, {p_value(row['p_adjusted'])})."
+    )
+
+
+def clip_effects(findings: Findings, norm: str) -> np.ndarray:
+    """Paired differences of test accuracy, clipped less not clipped, one per seed."""
+    names = [name for name in findings.metrics[f"{norm}-clip"] if name.startswith("test_accuracy_seed")]
+    return np.array([findings.metrics[f"{norm}-clip"][n] - findings.metrics[f"{norm}-noclip"][n] for n in names])
+
+
+def describe_clipped_steps(findings: Findings) -> str:
+    keys = [f"{norm}-clip" for norm in findings.norms]
+    shares = [100 * findings.metrics[key]["clip_fraction"] for key in keys]
+    factors = [findings.metrics[key]["clip_coefficient"] for key in keys]
+    return (
+        f"At a threshold of {findings.clip:g}, clipping acted on {span(shares, 0)}% of the steps and scaled their "
+        f"gradients by {span(factors)} on average."
+    )
+
+
+def worse_in_every_seed(findings: Findings, norm: str) -> bool:
+    """Whether every seed of `norm`, in either mode, is below every seed of all other norms."""
+
+    def accuracies(chosen: list[str]) -> list[float]:
+        return [
+            value
+            for key, metrics in findings.metrics.items()
+            if split_key(key)[0] in chosen
+            for name, value in metrics.items()
+            if name.startswith("test_accuracy_seed")
+        ]
+
+    others = [other for other in findings.norms if other != norm]
+    return bool(others) and max(accuracies([norm])) < min(accuracies(others))
+
+
+def recommend_norm(findings: Findings) -> str:
+    plain = {norm: findings.accuracy(f"{norm}-noclip") for norm in findings.norms}
+    best = max(plain.values())
+    close = [LABELS[norm] for norm, value in plain.items() if best - value <= CLOSE]
+    avoid = [norm for norm in findings.norms if worse_in_every_seed(findings, norm)]
+    if len(close) == 1:
+        text = f"Start with {close[0]}."
+    else:
+        text = f"{join(close)} are within {CLOSE:g} points of each other without clipping: choose by convenience."
+    for norm in avoid:
+        gap = f"{best - plain[norm]:.1f} points below the best on average"
+        text += (
+            f" Avoid {LABELS[norm]} on {PLACES[findings.placement]}: it was below the other norms in every seed, {gap}."
+        )
+    return text
+
+
+def recommend_clipping(findings: Findings) -> str:
+    rows = findings.of_family("clipping")
+    helped = [row.first for row in rows[rows["mean"] > 0].itertuples() if row.p_adjusted < ALPHA]
+    hurt = [row.first for row in rows[rows["mean"] < 0].itertuples() if row.p_adjusted < ALPHA]
+    if helped or hurt:
+        texts = [f"clip with {LABELS[split_key(key)[0]]}" for key in helped]
+        texts += [f"do not clip with {LABELS[split_key(key)[0]]}" for key in hurt]
+        text = join(texts)
+        return f"{text[0].upper()}{text[1:]}: there the difference is significant."
+    largest = rows["mean"].abs().max()
+    return (
+        f"Do not expect accuracy from clipping under Adam: no mean changed by more than {largest:.2f} points, and no "
+        "change is significant. It remains a guard against rare, huge gradients."
+    )
+
+
+def describe_head(placement: str) -> str:
+    if placement == "vector":
+        return "global average pooling, a linear layer to 256 units, the norm, ReLU"
+    return "a linear layer to 256 units at every position of the map, the norm, ReLU, global average pooling"
+
+
+def explain_frn(findings: Findings) -> str:
+    """Why FRN on a pooled vector falls behind, where it does."""
+    if findings.placement != "vector" or "frn" not in findings.norms or not worse_in_every_seed(findings, "frn"):
+        return ""
+    return (
+        "FRN was designed for feature maps, where it averages over positions. On a pooled vector nothing is left to "
+        "average, and what it keeps of a unit is little more than its sign. That it learns more slowly fits this "
+        "explanation; this study does not prove it."
+    )
+
+
+def describe_gradients(findings: Findings) -> str:
+    norms = {key: findings.gradients[key]["grad_norm"] for key in findings.metrics}
+    high, low = max(norms, key=norms.get), min(norms, key=norms.get)
+    return (
+        f"At the trained weights the gradient of a small batch is longest for {name_of(high)} ({norms[high]:.2f}) and "
+        f"shortest for {name_of(low)} ({norms[low]:.2f})."
+    )
+
+
+def snr_without_signal(batches: int) -> float:
+    """Median of |mean| / standard deviation over so many batches of an entry whose true mean is zero."""
+    return float(stats.norm.ppf(0.75) / np.sqrt(batches))
+
+
+def describe_landscapes(findings: Findings) -> str:
+    flat = {key: 100 * findings.landscapes[key]["flat_share"] for key in findings.metrics}
+    high, low = max(flat, key=flat.get), min(flat, key=flat.get)
+    text = (
+        f"Over the two random directions, {flat[high]:.0f}% of the grid around {name_of(high)} and {flat[low]:.0f}% "
+        f"around {name_of(low)} stays within 0.1 nats of the trained loss."
+    )
+    if high == findings.ranking[-1]:
+        text += " The flattest landscape is the least accurate configuration's: flatness alone predicts nothing here."
+    return text
+
+
+def describe_errors(findings: Findings) -> str:
+    errors = findings.errors
+    return (
+        f"{100 * errors['always_right']:.1f}% of the test images are right in every model and "
+        f"{100 * errors['always_wrong']:.1f}% wrong in every one; {100 * errors['contested']:.1f}% are right in all "
+        "seeds of one configuration and wrong in all of another."
+    )
+
+
+def compare_with_claims(findings: Findings) -> list[list[str]]:
+    """Rows claim, what was found here, verdict."""
+    rows = []
+    if CLAIMED_BEST in findings.metrics:
+        best = findings.ranking[0]
+        verdict = "agrees" if best == CLAIMED_BEST else "not seen"
+        found = f"{name_of(best)} is best; {name_of(CLAIMED_BEST)} is number {findings.ranking.index(CLAIMED_BEST) + 1}"
+        rows.append([f"{name_of(CLAIMED_BEST)} is best", found, verdict])
+    norm, claimed = CLAIMED_CLIP_EFFECT
+    if norm in findings.norms:
+        effects = 100 * clip_effects(findings, norm)
+        found = f"{signed(effects.mean())} ({signed(effects.min())} to {signed(effects.max())})"
+        verdict = "agrees" if effects.min() <= claimed <= effects.max() else "not seen"
+        rows.append([f"Clipping adds {claimed} points to {LABELS[norm]}", found, verdict])
+    return rows
+
+
+def tabulate_claims(findings: Findings) -> list[list[str]]:
+    """Rows configuration, claimed, the log of the same run, here."""
+    rows = []
+    for key, (claimed, logged) in SIX_ROWS.items():
+        if key in findings.metrics:
+            spread = findings.metrics[key]["test_accuracy_std"]
+            here = f"{findings.accuracy(key):.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+            rows.append([name_of(key), f"{claimed:.2f}", f"{logged:.2f}", here])
+    return rows
+
+
+def tabulate_contrasts(findings: Findings) -> list[list[str]]:
+    """Rows contrast, points, interval over seeds, over images, adjusted p, smallest effect."""
+    return [
+        [
+            row.contrast.replace(" - ", " \u2212 "),
+            signed(row.mean),
+            f"{signed(row.low)} to {signed(row.high)}",
+            f"{signed(row.image_low)} to {signed(row.image_high)}",
+            f"{row.p_adjusted:.2g}",
+            "none" if np.isnan(row.smallest_effect) else f"{row.smallest_effect:.2f}",
+        ]
+        for row in findings.contrasts.astype({"smallest_effect": float}).itertuples()
+    ]
+
+
+def tabulate_gradients(findings: Findings) -> list[list[str]]:
+    """Rows configuration, gradient norm, relative to the weights, cosine, noise scale, median signal to noise."""
+    rows = []
+    for key in findings.metrics:
+        own = findings.gradients[key]
+        scale = "not resolved" if own["noise_scale"] is None else f"{own['noise_scale']:,.0f}"
+        rows.append(
+            [
+                name_of(key),
+                f"{own['grad_norm']:.2f}",
+                f"{own['grad_to_weight']:.3f}",
+                f"{own['cosine']:.3f}",
+                scale,
+                f"{own['snr_median']:.3f}",
+            ]
+        )
+    return rows

@@ -1,0 +1,52 @@
+"""Execute stages/analysis.py as a notebook: plots/documents/analysis.ipynb, and the same as HTML."""
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+
+from stages.lib.files import write
+from stages.lib.labels import name_of
+from stages.lib.params import Params
+from stages.lib.stage import run_stage
+
+SOURCE = Path("stages/analysis.py")
+TARGET = Path("plots/documents/analysis")
+MARK = "# CONFIGURATIONS"
+
+
+def make_section(key: str) -> str:
+    """A heading, a sentence and a figure of one configuration, as cells of the script."""
+    return "\n\n".join(
+        [
+            f"# %% [markdown]\n# ### {name_of(key)}",
+            f'# %%\nMarkdown(describe_configuration("{key}"))',
+            f'# %%\nshow(draw_configuration("{key}"))',
+        ]
+    )
+
+
+def make_notebook(script: str, keys: list[str]) -> nbformat.NotebookNode:
+    """The script as a notebook with a section for each configuration; cell ids count up, so that files compare."""
+    sections = "\n\n".join(make_section(key) for key in keys)
+    notebook = jupytext.reads(script.replace(MARK, sections), fmt="py:percent")
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{index}"
+    return notebook
+
+
+def main(params: Params) -> None:
+    notebook = make_notebook(SOURCE.read_text(), params.keys)
+    quiet = ["--log-level=ERROR"]  # no warning that a kernel of this machine talks to it unencrypted
+    client = NotebookClient(notebook, timeout=600, record_timing=False, kernel_name="python3", extra_arguments=quiet)
+    client.execute()
+    html, _ = HTMLExporter().from_notebook_node(notebook)
+    write(TARGET.with_suffix(".ipynb"), lambda path: nbformat.write(notebook, path))
+    write(TARGET.with_suffix(".html"), lambda path: path.write_text(html))
+    print(f"{TARGET}.ipynb: {len(notebook.cells)} cells")
+
+
+if __name__ == "__main__":
+    run_stage(main, timing="notebook")

@@ -1,0 +1,128 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.lib import wording
+from stages.lib.contrasts import compare_over_images, compare_over_seeds
+from stages.lib.wording import Findings
+from tests.test_contrasts import make_predictions
+
+NORMS = ["batchnorm", "layernorm", "frn"]
+
+
+def make_findings(rng, rates, seeds=6, placement="vector"):
+    """A study whose configurations are right with the given probabilities, key -> rate."""
+    ease = rng.random(2000)  # shared by all, so that differences between equal rates are small
+    predictions = {
+        key: make_predictions(ease + 0.02 * rng.standard_normal((seeds, 2000)) < rate) for key, rate in rates.items()
+    }
+    metrics = {
+        key: {
+            "test_accuracy": found.correct.mean(), "test_accuracy_std": found.correct.mean(1).std(ddof=1),
+            "seeds": seeds, "clip_fraction": 1.0, "clip_coefficient": 0.25,
+        } | {f"test_accuracy_seed{seed}": value for seed, value in enumerate(found.correct.mean(1))}
+        for key, found in predictions.items()
+    }  # fmt: skip
+    gradient = {"grad_norm": 2.0, "grad_to_weight": 0.1, "cosine": 0.2, "noise_scale": None, "snr_median": 0.1}
+    return Findings(
+        norms=NORMS,
+        metrics=metrics,
+        gradients={key: gradient | {"grad_norm": index + 1.0} for index, key in enumerate(rates)},
+        landscapes={key: {"flat_share": 0.1 * index} for index, key in enumerate(rates)},
+        errors={"always_right": 0.5, "always_wrong": 0.05, "contested": 0.01},
+        contrasts=compare_over_seeds(predictions, NORMS),
+        tests=compare_over_images(predictions, NORMS),
+        clip=1.0,
+        placement=placement,
+    )
+
+
+EQUAL = {f"{norm}-{mode}": 0.8 for norm in NORMS for mode in ("noclip", "clip")}
+DIFFERENT = EQUAL | {"frn-noclip": 0.7, "frn-clip": 0.7, "batchnorm-clip": 0.85}
+
+
+def test_with_three_seeds_nothing_is_called_significant_however_different(rng):
+    findings = make_findings(rng, DIFFERENT, seeds=3)
+    assert "p-value of a sign-flip test is 0.25: no difference can be significant" in wording.describe_power(findings)
+    for family in ("norms", "clipping"):
+        assert "none of the" in wording.describe_significance(findings, family)
+    assert "(not significant, p = 0.75)" in wording.describe_clipping(findings, "batchnorm")
+    assert "no change is significant" in wording.recommend_clipping(findings)
+
+
+def test_with_more_seeds_real_effects_are_named_and_others_are_not(rng):
+    findings = make_findings(rng, DIFFERENT, seeds=9)
+    assert "would be found with a probability of 80%" in wording.describe_power(findings)
+    text = wording.describe_significance(findings, "clipping")
+    assert (
+        "1 of the 3 contrasts of clipping are significant" in text and "BatchNorm: clipped - no clipping (+5." in text
+    )
+    assert wording.recommend_clipping(findings).startswith("Clip with BatchNorm: ")
+    assert "(significant, p = 0.012)" in wording.describe_clipping(findings, "batchnorm")
+    assert "not significant" in wording.describe_clipping(findings, "layernorm")
+
+
+def test_the_recommended_norms_are_those_close_to_the_best(rng):
+    text = wording.recommend_norm(make_findings(rng, DIFFERENT))
+    assert text.startswith("BatchNorm and LayerNorm are within 0.5 points") and "Avoid FRN" in text
+    text = wording.recommend_norm(make_findings(rng, EQUAL))
+    assert text.startswith("BatchNorm, LayerNorm and FRN are within") and "Avoid" not in text
+    text = wording.recommend_norm(make_findings(rng, EQUAL | {"layernorm-noclip": 0.9}))
+    assert text.startswith("Start with LayerNorm.")
+
+
+def test_the_ranking_is_by_mean_test_accuracy(rng):
+    findings = make_findings(rng, DIFFERENT)
+    best, lowest = findings.ranking[0], findings.ranking[-1]
+    assert best == "batchnorm-clip" and lowest.startswith("frn")
+    text = wording.describe_ranking(findings)
+    assert text.startswith(f"BatchNorm, clipped has the highest mean test accuracy, {findings.accuracy(best):.2f}%")
+
+
+def test_frn_is_explained_only_where_it_fell_behind_on_a_vector(rng):
+    assert "little more than its sign" in wording.explain_frn(make_findings(rng, DIFFERENT))
+    assert wording.explain_frn(make_findings(rng, EQUAL)) == ""
+    on_the_map = make_findings(rng, DIFFERENT, placement="spatial")
+    assert wording.explain_frn(on_the_map) == "" and "on the feature map" in wording.recommend_norm(on_the_map)
+
+
+def test_claims_are_set_beside_what_was_found(rng):
+    rows = wording.compare_with_claims(make_findings(rng, DIFFERENT))
+    assert [row[2] for row in rows] == ["not seen", "not seen"] and "+5." in rows[1][1]
+    best = wording.compare_with_claims(make_findings(rng, EQUAL | {"frn-noclip": 0.9}))
+    assert best[0][2] == "agrees"
+    table = wording.tabulate_claims(make_findings(rng, EQUAL))
+    assert len(table) == 6 and table[0][:3] == ["BatchNorm, no clipping", "89.64", "90.50"]
+
+
+def test_tables_print_every_contrast_and_configuration(rng):
+    findings = make_findings(rng, DIFFERENT, seeds=3)
+    contrasts = wording.tabulate_contrasts(findings)
+    assert len(contrasts) == 9 and {row[-1] for row in contrasts} == {"none"}
+    assert contrasts[0][0] == "BatchNorm: clipped \u2212 no clipping"
+    gradients = wording.tabulate_gradients(findings)
+    assert [row[1] for row in gradients] == ["1.00", "2.00", "3.00", "4.00", "5.00", "6.00"]
+    assert gradients[0][4] == "not resolved"
+
+
+def test_the_floor_of_signal_to_noise_is_what_pure_noise_shows(rng):
+    noise = rng.normal(size=(64, 20_000))
+    ratio = np.abs(noise.mean(0)) / noise.std(0, ddof=1)
+    assert wording.snr_without_signal(64) == pytest.approx(np.median(ratio), rel=0.03)
+
+
+def test_flatness_is_called_no_predictor_only_where_the_flattest_is_the_worst(rng):
+    worst = make_findings(rng, EQUAL | {"frn-clip": 0.6})  # the last has the largest flat share
+    assert "predicts nothing" in wording.describe_landscapes(worst)
+    assert "predicts nothing" not in wording.describe_landscapes(make_findings(rng, EQUAL | {"frn-clip": 0.9}))
+
+
+@pytest.mark.parametrize(("values", "text"), [([0.25], "0.25"), ([0.251, 0.249], "0.25"), ([0.5, 0.1], "0.10 to 0.50")])
+def test_a_span_of_equal_numbers_is_one(values, text):
+    assert wording.span(values) == text and wording.span(pd.Series(values)) == text
+
+
+def test_lists_of_words_are_joined_as_one_writes():
+    assert wording.join(["a"]) == "a" and wording.join(["a", "b"]) == "a and b"
+    assert wording.join(["a", "b", "c"]) == "a, b and c"
+    assert wording.signed(-0.5) == "\u22120.50" and np.isclose(float(wording.signed(1.5)), 1.5)
