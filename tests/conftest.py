@@ -19,6 +19,8 @@ TINY = [
     "train.batch_size=16",
     "seeds=[0,1]",
     "landscape.points=5",
+    "gradients.batch_size=16",
+    "gradients.batches=5",
 ]
 
 

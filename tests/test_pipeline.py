@@ -50,8 +50,11 @@ def import_closure(path: Path) -> set[Path]:
 
 @pytest.mark.parametrize("module", load_stages())
 def test_declared_python_dependencies_are_the_imports(module):
+    """Of the stage's own script and of what else it runs, such as the notebook's source."""
     declared = {Path(dep) for dep in load_stages()[module]["deps"] if dep.endswith(".py")}
-    assert declared == import_closure(Path(*module.split(".")).with_suffix(".py"))
+    scripts = {path for path in declared if path.parent != Path("stages/lib")}
+    assert Path(*module.split(".")).with_suffix(".py") in scripts
+    assert declared == set().union(*map(import_closure, scripts))
 
 
 def test_every_stage_is_described_and_named_like_its_script():
@@ -80,7 +83,7 @@ def stages_run(output: str) -> set[str]:
 
 
 def test_a_second_repro_runs_nothing(tiny):
-    assert len(stages_run(tiny.first_output)) == 16
+    assert len(stages_run(tiny.first_output)) == 32
     output = tiny.run("dvc", "repro")
     assert stages_run(output) == set() and "up to date" in output
 
@@ -88,13 +91,14 @@ def test_a_second_repro_runs_nothing(tiny):
 def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_without_training(scratch_copy):
     scratch_copy.set_params("clip=0.5")
     output = scratch_copy.run("dvc", "repro")
-    followers = {f"{stage}@{key}" for stage in ("train", "landscape") for key in CLIPPED}
-    assert stages_run(output) == followers | {"report"}
+    stages = ("train", "landscape", "gradients", "predictions")
+    followers = {f"{stage}@{key}" for stage in stages for key in CLIPPED}
+    assert stages_run(output) == followers | {"statistics", "errors", "report", "document", "notebook"}
 
     scratch_copy.set_params("clip=1.0")
     output = scratch_copy.run("dvc", "repro")
     assert stages_run(output) == set()
-    assert output.count("is cached - skipping run") == 7
+    assert output.count("is cached - skipping run") == 17
     assert scratch_copy.run("git", "status", "--porcelain", "metrics", "plots", "dvc.lock") == ""
 
 
@@ -103,6 +107,7 @@ def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_withou
     [
         ("train.dropout=0.4", "train@"),
         ("landscape.seed=1", "landscape@"),
+        ("gradients.seed=1", "gradients@"),
         ("features.views=3", "features"),
         ("backbone.image_size=96", "backbone"),
         ("data.split_seed=1", "prepare"),
@@ -131,7 +136,9 @@ def test_the_plots_page_has_all_curves_and_figures_and_needs_no_network(tiny):
     page = (tiny.folder / "dvc_plots/index.html").read_text()
     for title in ("Validation accuracy", "Validation loss", "Training loss", "Gradient norm"):
         assert title in page
-    assert page.count("vegaEmbed(") == 4 + 2 * 6  # the overlays, then losses and layers of every configuration
-    assert len(list((tiny.folder / "dvc_plots/static").glob("*.png"))) == 12
+    charts = 4 + 3 * 6 + 2  # the overlays; losses, layers and ratios of every configuration; the contrasts
+    assert page.count("vegaEmbed(") == charts
+    pictures = 2 + 11 + 4 + 1  # of the data, the report, the errors and the contrasts
+    assert len(list((tiny.folder / "dvc_plots/static").glob("*.png"))) == pictures
     assert (ROOT / ".venv/share/vega.js").exists(), "run `make setup`"
     assert '<script src="../.venv/share/vega.js">' in page

@@ -8,6 +8,7 @@ import pandas as pd
 from stages.cache_study.params import CacheStudyParams
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
+from stages.lib.wording import describe_errors, describe_power, describe_significance, load_findings
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -54,7 +55,10 @@ def test_the_durations_are_the_committed_ones():
         "features": ["features"],
         f"train, {len(keys)} configurations": keys,
         f"landscape, {len(keys)} configurations": [f"landscape-{key}" for key in keys],
-        "report": ["report"],
+        f"gradients, {len(keys)} configurations": [f"gradients-{key}" for key in keys],
+        f"predictions, {len(keys)} configurations": [f"predictions-{key}" for key in keys],
+        "statistics and errors": ["statistics", "errors"],
+        "report, document and notebook": ["report", "document", "notebook"],
     }
     seconds = {
         part: sum(read(f"metrics/timing/{name}.json")["seconds"] for name in names) for part, names in files.items()
@@ -80,6 +84,14 @@ def test_the_sentences_in_short_hold_for_the_committed_metrics():
     assert effects.mean().abs().max() < 0.3 and effects.abs().max().max() < 0.75
     assert effects.min().min() < 0 < effects.max().max()
     assert all(read(f"metrics/train/{norm}-clip.json")["clip_fraction"] == 1 for norm in params.norms)
+
+
+def test_the_sentences_on_significance_and_errors_are_the_reports_own():
+    findings, text = load_findings(load_params(path=ROOT / "params.yaml"), ROOT), " ".join(README.split())
+    for family in ("norms", "clipping"):
+        assert describe_significance(findings, family) in text, describe_significance(findings, family)
+    for sentence in (describe_power(findings), describe_errors(findings)):
+        assert sentence in text, sentence
 
 
 def test_the_weights_named_are_those_that_were_used():

@@ -5,8 +5,10 @@ import shutil
 import signal
 import time
 
+import nbformat
 import numpy as np
 import pandas as pd
+import pypdf
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,13 +17,16 @@ from stages.lib.backbone import Trunk, make_features
 from stages.lib.checkpoint import rebuild_model
 from stages.lib.device import COMPILE_FROM
 from stages.lib.feature_extraction import make_extractor
+from stages.lib.labels import name_of
+from stages.lib.predictions import Predictions
 
 KEYS = [f"{norm}-{mode}" for norm in ("batchnorm", "layernorm", "frn") for mode in ("noclip", "clip")]
 METRICS = """test_accuracy test_accuracy_std val_accuracy val_accuracy_std train_accuracy test_loss val_loss
     final_test_accuracy final_val_accuracy best_epoch epochs_to_95pct grad_norm_mean grad_norm_max clip_fraction
     clip_coefficient generalization_gap test_accuracy_seed0 test_accuracy_seed1 seeds""".split()
 CURVES = "seed,epoch,train_loss,train_accuracy,val_loss,val_accuracy,grad_norm,clip_fraction".split(",")
-OUTS = ["metrics/train", "metrics/landscape", "metrics/summary.json", "plots", "models", "data"]
+OUTS = ["metrics", "plots", "models", "data"]
+PREDICTIONS = "data/predictions"
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +146,66 @@ def test_predictions_through_the_cache_are_those_of_the_plain_network(tiny, chec
     assert (best - second)[flipped].lt(4 * tolerance * expected.std()).all()
 
 
+def test_stored_predictions_have_the_recorded_accuracies(tiny):
+    for key in KEYS:
+        metrics = tiny.read_json(f"metrics/train/{key}.json")
+        found = Predictions.load(tiny.folder / PREDICTIONS / f"{key}.npz")
+        np.testing.assert_allclose(found.probabilities.sum(2), 1, rtol=1e-5)
+        assert found.correct.mean(1).tolist() == [metrics[f"test_accuracy_seed{seed}"] for seed in (0, 1)]
+
+
+def test_contrasts_of_the_tiny_study(tiny):
+    """Each mean is the difference of two committed accuracies; two seeds can show nothing."""
+    table = pd.read_csv(tiny.folder / "plots/statistics/seeds.csv")
+    assert table.groupby("family").size().to_dict() == {"clipping": 3, "norms": 6}
+    for row in table.itertuples():
+        pair = [tiny.read_json(f"metrics/train/{key}.json")["test_accuracy"] for key in (row.first, row.second)]
+        assert row.mean == pytest.approx(100 * (pair[0] - pair[1]), abs=1e-4)
+    metrics = tiny.read_json("metrics/statistics.json")
+    assert metrics["smallest_p_possible"] == 0.5 and metrics["clipping_significant_over_seeds"] == 0
+    assert metrics["norms_tests_over_images"] == 12
+
+
+def test_gradients_at_the_trained_weights(tiny):
+    for key in KEYS:
+        metrics = tiny.read_json(f"metrics/gradients/{key}.json")
+        assert metrics["grad_norm"] > 0 and -1 <= metrics["cosine"] <= 1
+        assert (metrics["clip_fraction"] == 0) if key.endswith("noclip") else (0 < metrics["clip_coefficient"] <= 1)
+        table = pd.read_csv(tiny.folder / f"plots/gradient_statistics/{key}.csv")
+        squares = table.assign(square=table["grad_norm"] ** 2 + table["grad_norm_std"] ** 2 * 4 / 5)
+        layers = squares[squares["layer"] != "all"].groupby("seed")["square"].sum()
+        np.testing.assert_allclose(layers, squares[squares["layer"] == "all"].set_index("seed")["square"], rtol=1e-4)
+
+
+def test_the_report_is_a_pdf_that_says_what_the_data_say(tiny):
+    """Two seeds cannot show anything, and the text must say so; its figures come from the same study."""
+    pdf = pypdf.PdfReader(tiny.folder / "plots/documents/report.pdf")
+    text = " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
+    assert 5 <= len(pdf.pages) <= 8
+    assert "smallest two-sided p-value of a sign-flip test is 0.5" in text.replace("- ", "-")
+    best = max(KEYS, key=lambda key: tiny.read_json(f"metrics/train/{key}.json")["test_accuracy"])
+    assert f"{name_of(best)} has the highest mean test accuracy" in text
+    assert "2 seeds each" in text
+    slides = pypdf.PdfReader(tiny.folder / "plots/documents/slides.pdf")
+    assert 10 <= len(slides.pages) <= 12
+    assert f"{name_of(best)} has the highest mean test accuracy" in " ".join(slides.pages[3].extract_text().split())
+
+
+def test_the_notebook_is_executed_and_speaks_of_every_configuration(tiny):
+    notebook = nbformat.read(tiny.folder / "plots/documents/analysis.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell.outputs]
+    assert all(output.output_type == "execute_result" for output in outputs)
+    pictures = [output for output in outputs if "image/png" in output.data]
+    assert len(pictures) == 1 + 6 + 6  # the overview, the configurations, the rest
+    html = (tiny.folder / "plots/documents/analysis.html").read_text()
+    for key in KEYS:
+        accuracy = tiny.read_json(f"metrics/train/{key}.json")["test_accuracy"]
+        assert f"Test accuracy {100 * accuracy:.2f}%" in html and name_of(key) in html
+
+
 def test_checkpoints_say_what_they_are(tiny, checkpoints):
     for key, (first, second) in checkpoints.items():
         norm, mode = key.split("-")
@@ -181,7 +246,13 @@ def test_running_again_is_bit_identical(tiny, scratch_copy):
         ("features",),
         ("train", *configuration),
         ("landscape", *configuration),
+        ("gradients", *configuration),
+        ("predictions", *configuration),
+        ("statistics",),
+        ("errors",),
         ("report",),
+        ("document",),
+        ("notebook",),
     ):
         scratch_copy.stage(*stage)
     after = digest_outs(scratch_copy)
@@ -269,6 +340,8 @@ def test_interrupting_stops_at_once_without_a_traceback(scratch_copy):
         (["train", "frn", "clip"], ["train.batch_size=1000"], "there are only 160 training images"),
         (["prepare"], ["data.source=/no/such/place"], "data.source is '/no/such/place'"),
         (["features"], ["features.views=0"], "features.views is 0; it must be an integer >= 1"),
+        (["gradients", "frn", "clip"], ["gradients.batches=1"], "gradients.batches is 1; it must be an integer >= 2"),
+        (["gradients", "frn", "clip"], ["gradients.batches=500"], "there are only 160 training images"),
     ],
 )
 def test_bad_input_is_one_clear_message(scratch_copy, stage, overrides, message):
@@ -282,3 +355,6 @@ def test_missing_inputs_name_the_command_that_makes_them(scratch_copy):
     (scratch_copy.folder / "metrics/train/frn-clip.json").unlink()
     assert "run `dvc repro`" in scratch_copy.stage("landscape", "frn", "clip", fails=True)
     assert "metrics/train/frn-clip.json does not exist" in scratch_copy.stage("report", fails=True)
+    (scratch_copy.folder / PREDICTIONS / "frn-clip.npz").unlink()
+    for stage in ("statistics", "errors"):
+        assert "data/predictions/frn-clip.npz does not exist" in scratch_copy.stage(stage, fails=True)
