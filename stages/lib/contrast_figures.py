@@ -30,8 +30,8 @@ def draw_contrasts(table: pd.DataFrame, predictions: dict[str, Predictions], cap
     axes.grid(axis="y", visible=False)
     axes.annotate("mean and p over seeds, Holm", (1.01, -0.75), xycoords=("axes fraction", "data"), fontsize=8)
     figure.supxlabel(
-        f"{caption}. Points: seeds; line: 95% bootstrap interval over seeds; "
-        "band: 95% interval over test images for these models",
+        f"{caption}. Points: seeds\n"
+        "Line: 95% bootstrap interval over seeds; band: 95% interval over test images for these models",
         fontsize=8,
     )
     return figure

@@ -26,7 +26,7 @@ def draw_confusion(predictions: dict[str, Predictions], caption: str) -> Figure:
     for axes, key in zip(grid.flat, order, strict=False):
         image = axes.imshow(off_diagonal[key], cmap="Blues", vmin=0, vmax=top)
         for (row, column), value in np.ndenumerate(matrices[key]):
-            if value >= 0.5:
+            if round(value):
                 color = "white" if row != column and value > 0.6 * top else "#333333"
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
         axes.set_xticks(range(10), CLASSES, rotation=60, ha="right", fontsize=8)
