@@ -59,3 +59,11 @@ def test_mcnemar_counts_the_images_that_one_model_alone_gets_right(predictions):
     assert row["seed"] == 1
     assert row["only_first"] - row["only_second"] == clipped.sum() - plain.sum()
     assert row["only_first"] + row["only_second"] == (clipped != plain).sum()
+
+
+def test_mcnemars_p_values_are_corrected_over_all_tests_of_a_family(predictions):
+    table = compare_over_images(predictions, NORMS)
+    for family, tests in (("clipping", 3 * 6), ("norms", 6 * 6)):
+        own = table[table["family"] == family]
+        assert len(own) == tests
+        assert own["p_adjusted"].min() == pytest.approx(min(1, tests * own["p"].min()))
