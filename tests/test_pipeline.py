@@ -119,6 +119,7 @@ def test_a_parameter_makes_its_own_stage_stale(scratch_copy, override, first):
     changed = {
         name for name, reasons in status.items() for reason in reasons if "params.yaml" in reason["changed deps"]
     }
+    changed -= {"document"}  # which prints the settings
     assert changed and all(name.startswith(first) for name in changed)
 
 

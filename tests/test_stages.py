@@ -49,7 +49,7 @@ def test_every_promised_file_is_there(tiny):
             assert {"alphas", "betas", "a/head.fc1.weight", "b/head.fc2.weight"} <= set(surface)
     for name in ("samples", "class_distribution"):
         assert (tiny.folder / f"plots/data/{name}.png").exists()
-    assert len(list((tiny.folder / "plots/figures").glob("*.png"))) == 10
+    assert len(list((tiny.folder / "plots/figures").glob("*.png"))) == 11
     assert tiny.read_json("metrics/summary.json")["seeds"] == 2
     assert not list(tiny.folder.rglob("*.partial*"))
 
