@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,6 +93,14 @@ def test_frn_is_explained_only_where_it_fell_behind_on_a_vector(rng):
     assert wording.explain_frn(make_findings(rng, EQUAL)) == ""
     on_the_map = make_findings(rng, DIFFERENT, placement="spatial")
     assert wording.explain_frn(on_the_map) == "" and "on the feature map" in wording.recommend_norm(on_the_map)
+
+
+def test_a_study_of_one_norm_has_a_ranking_of_two(rng):
+    findings = make_findings(rng, EQUAL | {"frn-clip": 0.9})
+    alone = {key: metrics for key, metrics in findings.metrics.items() if key.startswith("frn")}
+    text = wording.describe_ranking(replace(findings, norms=["frn"], metrics=alone))
+    assert text.startswith("FRN, clipped has the highest") and "before FRN, no clipping with" in text
+    assert "lowest" not in text
 
 
 def test_claims_are_set_beside_what_was_found(rng):

@@ -12,6 +12,7 @@ from stages.lib.files import StageError, read_json
 from stages.lib.labels import LABELS, name_of, split_key
 from stages.lib.params import Params
 from stages.lib.published import CLAIMED_BEST, CLAIMED_CLIP_EFFECT, SIX_ROWS
+from stages.lib.results import percent
 from stages.lib.statistics import ALPHA, POWER, smallest_p
 
 PLACES = {"vector": "a pooled vector", "spatial": "the feature map"}
@@ -94,11 +95,15 @@ def is_significant(row: pd.Series) -> bool:
 
 
 def describe_ranking(findings: Findings) -> str:
-    best, second, *_, last = findings.ranking
-    return (
+    best, second = findings.ranking[:2]
+    text = (
         f"{name_of(best)} has the highest mean test accuracy, {findings.accuracy(best):.2f}%, before {name_of(second)} "
-        f"with {findings.accuracy(second):.2f}%; {name_of(last)} has the lowest, {findings.accuracy(last):.2f}%."
+        f"with {findings.accuracy(second):.2f}%"
     )
+    if len(findings.ranking) > 2:
+        last = findings.ranking[-1]
+        text += f"; {name_of(last)} has the lowest, {findings.accuracy(last):.2f}%"
+    return f"{text}."
 
 
 def describe_power(findings: Findings) -> str:
@@ -283,8 +288,7 @@ def tabulate_claims(findings: Findings) -> list[list[str]]:
     rows = []
     for key, (claimed, logged) in SIX_ROWS.items():
         if key in findings.metrics:
-            spread = findings.metrics[key]["test_accuracy_std"]
-            here = f"{findings.accuracy(key):.2f}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+            here = percent(findings.metrics[key], "test_accuracy")
             rows.append([name_of(key), f"{claimed:.2f}", f"{logged:.2f}", here])
     return rows
 
