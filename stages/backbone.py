@@ -13,7 +13,7 @@ from stages.lib.stage import run_stage
 def main(params: Params) -> None:
     settings = params.backbone
     name, convention, sha256, state = load_weights(settings.weights)
-    about = describe(name, convention, sha256, settings.image_size)
+    about = describe(name, convention, sha256, settings.image_size, settings.trainable_from)
 
     write("models/backbone.pt", lambda path: torch.save(state, path))
     write_json("models/backbone.json", about)

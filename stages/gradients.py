@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.lib.checkpoint import load_checkpoint, rebuild_model
+from stages.lib.checkpoint import load_checkpoint
 from stages.lib.device import choose_device, choose_dtype
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import StageError, write, write_json
 from stages.lib.gradient_statistics import Batches, clip_coefficients, collect_moments, describe
 from stages.lib.params import Params, configuration_key, integer
 from stages.lib.stage import run_stage
+from stages.lib.transfer import rebuild_model
 
 SUMMARY = ("grad_norm", "grad_to_weight", "cosine", "snr_median", "snr_above_1", "clip_fraction", "clip_coefficient")
 

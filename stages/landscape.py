@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import tqdm
 
-from stages.lib.checkpoint import load_checkpoint, rebuild_model
+from stages.lib.checkpoint import load_checkpoint
 from stages.lib.cifar10 import save_arrays
 from stages.lib.device import choose_device
 from stages.lib.feature_cache import FeatureCache
@@ -12,6 +12,7 @@ from stages.lib.files import write_json
 from stages.lib.loss_surface import compute_surface, cosine, measure_surface, random_direction
 from stages.lib.params import Params, configuration_key
 from stages.lib.stage import run_stage
+from stages.lib.transfer import rebuild_model
 
 
 def main(params: Params, norm: str, mode: str) -> None:

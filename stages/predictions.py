@@ -3,12 +3,13 @@
 import numpy as np
 import torch
 
-from stages.lib.checkpoint import load_checkpoint, rebuild_model
+from stages.lib.checkpoint import load_checkpoint
 from stages.lib.device import choose_device, choose_dtype
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.params import Params, configuration_key
 from stages.lib.predictions import Predictions, predict_probabilities
 from stages.lib.stage import run_stage
+from stages.lib.transfer import rebuild_model
 
 
 def main(params: Params, norm: str, mode: str) -> None:

@@ -15,8 +15,9 @@ from stages.lib.gradients import BINS
 from stages.lib.params import Params, configuration_key
 from stages.lib.stage import run_stage
 from stages.lib.summary import summarize_configuration, summarize_run
-from stages.lib.training import Run, train_seeds
+from stages.lib.training import Run
 from stages.lib.transfer import assert_block_statistics_frozen
+from stages.lib.transfer_training import train_seeds
 
 CURVES = "seed epoch train_loss train_accuracy val_loss val_accuracy grad_norm clip_fraction".split()
 
@@ -53,9 +54,9 @@ def write_results(key: str, runs: list[Run], metrics: dict[int, dict]) -> None:
 
 def main(params: Params, norm: str, mode: str) -> dict:
     key = configuration_key(norm, mode)
-    settings = asdict(params.train) | {"norm": norm, "clip": getattr(params, mode)}
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
+    settings = asdict(params.train) | cache.model_settings | {"norm": norm, "clip": getattr(params, mode)}
     scratch = SCRATCH / "train" / key
     with locked(scratch, f"training of {key}"):
         states = scratch / fingerprint(settings, ["models/backbone.pt", "data/split.npz", "data/features/about.json"])

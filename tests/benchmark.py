@@ -4,6 +4,7 @@ The plain loop is what courses write: PIL transforms in a DataLoader, the whole 
 `features.18` and the head trained. Run it with `make bench`, after `dvc repro prepare backbone`.
 """
 
+import math
 import resource
 import tempfile
 import time
@@ -16,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from stages.lib.backbone import TRUNK_CHANNELS, TRUNK_END, Trunk, make_features
+from stages.lib.backbone import LAST, Trunk, make_features
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype
 from stages.lib.feature_cache import FeatureCache, TrainingData
@@ -25,8 +26,9 @@ from stages.lib.files import read_json, write_json
 from stages.lib.heads import make_head
 from stages.lib.params import load_params
 from stages.lib.progress import Progress
-from stages.lib.training import Run, advance, make_optimizer, side_by_side
+from stages.lib.training import Run, advance, side_by_side
 from stages.lib.transfer import make_model
+from stages.lib.transfer_training import make_optimizer
 
 SLICE = 4096  # images through the cached path
 PLAIN_SLICE = 512  # images through the plain loop
@@ -54,12 +56,10 @@ def measure_plain(data: CIFAR10Data, about: dict, batch_size: int) -> tuple[floa
     augmentation = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
     features = make_features(about["padding"])
     features.load_state_dict(torch.load("models/backbone.pt", weights_only=True))
-    features.requires_grad_(False)[TRUNK_END].requires_grad_(True)
+    features.requires_grad_(False)[LAST].requires_grad_(True)
     head = make_head("batchnorm", 1280, seed=0)
     model = nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
-    optimizer = torch.optim.Adam(
-        [{"params": features[TRUNK_END].parameters(), "lr": 1e-5}, {"params": head.parameters()}]
-    )
+    optimizer = torch.optim.Adam([{"params": features[LAST].parameters(), "lr": 1e-5}, {"params": head.parameters()}])
 
     def loader(part, transform):
         images, labels = data.images(part)[:PLAIN_SLICE], data.labels(part)[:PLAIN_SLICE]
@@ -84,14 +84,13 @@ def measure_cached(data: CIFAR10Data, about: dict, seeds: list[int], batch_size:
     dtype = choose_dtype("auto", device)
     state = torch.load("models/backbone.pt", weights_only=True)
     trunk = Trunk(state, about["image_size"], about["mean"], about["std"], about["padding"])
-    side = about["image_size"] // 32
     started = time.perf_counter()
     extractor = make_extractor(trunk, dtype, device, COMPILE_FROM)
     compiled = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=".scratch") as folder:
         labels = data.labels("train")[:SLICE]
         parts = [Part("train_view0", data.images("train")[:SLICE], None, {"train": labels})]
-        write_parts(parts, lambda: extractor, (side, side, TRUNK_CHANNELS), Path(folder), BATCH_SIZE[device.type])
+        write_parts(parts, lambda: extractor, about["trunk_output"], Path(folder), BATCH_SIZE[device.type])
         extracted = time.perf_counter()
         write_json(Path(folder) / "about.json", {})
         cache = FeatureCache(folder)
@@ -130,7 +129,7 @@ def main() -> None:
     study_hours = (
         cached["compile"] + forwards / cached["extraction"] + epochs * train * cached["epoch_per_image"]
     ) / 3600
-    disk = forwards * 2 * TRUNK_CHANNELS * (about["image_size"] // 32) ** 2 / 1e9
+    disk = forwards * 2 * math.prod(about["trunk_output"]) / 1e9
 
     print(f"{about['image_size']} px, {epochs} epochs of {train:,} + {val:,} images, {torch.get_num_threads()} cores")
     print(

@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.heads import HEADS, Dropout, make_head
+from stages.lib.dropout import Dropout, seed_dropout
+from stages.lib.heads import HEADS, make_head
 
 
 def make(norm, placement="vector", dropout_rate=0.5, seed=0):
@@ -17,7 +18,9 @@ def test_a_head_is_the_sequence_that_the_study_describes(norm, placement):
     head = make(norm, placement).eval()
     x = torch.randn(5, 3, 4, 12)
     hidden = F.linear(x.mean((1, 2)) if placement == "vector" else x, head.fc1.weight, head.fc1.bias)
-    if norm == "batchnorm":
+    if norm == "none":
+        expected = hidden
+    elif norm == "batchnorm":
         expected = hidden / (1 + 1e-5) ** 0.5
     elif norm == "layernorm":
         expected = F.layer_norm(hidden, (256,))
@@ -62,6 +65,15 @@ def test_dropout_is_seeded_scaled_and_off_in_eval():
     assert torch.equal(dropout(x), first)
     assert set(first.unique().tolist()) == {0.0, 2.0} and first.mean() == pytest.approx(1, abs=0.03)
     assert torch.equal(dropout.eval()(x), x)
+
+
+def test_every_dropout_of_a_model_draws_its_own_numbers():
+    model, x = torch.nn.Sequential(Dropout(0.5), torch.nn.ReLU(), Dropout(0.5)), torch.ones(100, 256)
+    seed_dropout(model, 3, x.device)
+    first, second = model[0](x), model[2](x)
+    assert not torch.equal(first, second)
+    seed_dropout(model, 3, x.device)
+    assert torch.equal(model[0](x), first) and torch.equal(model[2](x), second)
 
 
 def test_unknown_names_are_refused():

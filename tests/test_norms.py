@@ -74,7 +74,7 @@ def test_second_derivatives_on_a_vector():
     eps = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
     from stages.lib.norms import UnitExtentNormalize
 
-    assert torch.autograd.gradcheck(UnitExtentNormalize.apply, (x, eps))
+    assert torch.autograd.gradcheck(UnitExtentNormalize.apply, (x, eps), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(UnitExtentNormalize.apply, (x, eps))
 
 

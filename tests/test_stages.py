@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 
 from stages.lib.backbone import Trunk, make_features
-from stages.lib.checkpoint import rebuild_model
 from stages.lib.device import COMPILE_FROM
 from stages.lib.feature_extraction import make_extractor
 from stages.lib.labels import name_of
 from stages.lib.predictions import Predictions
+from stages.lib.transfer import rebuild_model
 
 KEYS = [f"{norm}-{mode}" for norm in ("batchnorm", "layernorm", "frn") for mode in ("noclip", "clip")]
 METRICS = """test_accuracy test_accuracy_std val_accuracy val_accuracy_std train_accuracy test_loss val_loss

@@ -10,8 +10,9 @@ from stages.lib.evaluation import evaluate, predict
 from stages.lib.feature_cache import TrainingData
 from stages.lib.gradients import GradientTracker
 from stages.lib.progress import Progress, Stopped
-from stages.lib.training import DivergedError, Run, advance, derive_seed, make_optimizer, side_by_side, train_epoch
+from stages.lib.training import DivergedError, Run, advance, derive_seed, side_by_side, train_epoch
 from stages.lib.transfer import make_model
+from stages.lib.transfer_training import make_optimizer
 
 CPU = torch.device("cpu")
 
@@ -63,7 +64,7 @@ def test_an_epoch_is_adam_on_shuffled_batches(backbone_state, data):
 
 
 def test_evaluation_weights_every_sample_alike(backbone_state, data):
-    tensors = (data.val_features, data.val_labels)
+    tensors = (data.val_inputs, data.val_labels)
     features, labels = (torch.cat([tensor, tensor[:33]]) for tensor in tensors)  # no multiple of the batch size
     model = make_model(backbone_state, "frn", seed=0).train()
     found = evaluate(model, features, labels)
@@ -91,15 +92,27 @@ def make_history(backbone_state, data, epochs):
     return run.history
 
 
-def test_resuming_is_bit_identical(backbone_state, data, tmp_path):
-    straight = make_run(backbone_state)
+def test_the_scheduler_steps_after_every_batch(backbone_state, data):
+    run = schedule(make_run(backbone_state))
+    advance_run(run, data)
+    assert [group["lr"] for group in run.optimizer.param_groups] == pytest.approx([1e-4 * 0.9**6, 1e-2 * 0.9**6])
+
+
+def schedule(run):
+    run.scheduler = torch.optim.lr_scheduler.ExponentialLR(run.optimizer, 0.9)
+    return run
+
+
+@pytest.mark.parametrize("prepare", [lambda run: run, schedule], ids=["constant", "scheduled"])
+def test_resuming_is_bit_identical(backbone_state, data, tmp_path, prepare):
+    straight = prepare(make_run(backbone_state))
     for _ in range(3):
         advance_run(straight, data, threshold=1.0)
 
-    first = make_run(backbone_state)
+    first = prepare(make_run(backbone_state))
     advance_run(first, data, threshold=1.0)
     first.save(tmp_path)
-    second = make_run(backbone_state)
+    second = prepare(make_run(backbone_state))
     second.restore(tmp_path)
     assert second.epoch == 1
     for _ in range(2):

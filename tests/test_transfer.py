@@ -2,7 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.transfer import PooledReLU6Linear, assert_block_statistics_frozen, make_model
+from stages.lib.backbone import make_features
+from stages.lib.transfer import PooledReLU6Linear, assert_block_statistics_frozen, make_last_block, make_model
 
 
 @pytest.fixture
@@ -44,6 +45,38 @@ def test_forward_and_gradients_equal_the_plain_network(backbone_state, x, norm, 
         torch.testing.assert_close(found[name], gradient, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.parametrize(("padding", "start"), [("symmetric", 16), ("tensorflow_same", 14)])
+def test_more_blocks_may_train(backbone_state, padding, start):
+    """Forward pass and gradients of a trunk that ends earlier, against torchvision's blocks in sequence."""
+    torch.manual_seed(1)
+    x = torch.randn(4, 4, 4, 96 if start == 14 else 160).half()
+    settings = {"padding": padding, "trainable_from": start, "dropout_rate": 0.0, "product_dtype": torch.float64}
+    model = make_model(backbone_state, "layernorm", seed=0, **settings).double().train()
+    F.cross_entropy(model(x), torch.arange(4)).backward()
+
+    features = make_features(padding)
+    features.load_state_dict(backbone_state)
+    features.double().eval()
+    head = make_model(backbone_state, "layernorm", seed=0, dropout_rate=0.0).head.double()
+    expected = head(features[start:](x.double().permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+    F.cross_entropy(expected, torch.arange(4)).backward()
+    torch.testing.assert_close(model(x), expected)
+    found = {name: p.grad for name, p in model.features.named_parameters()}
+    reference = {name: p.grad for name, p in features.named_parameters() if int(name.split(".")[0]) >= start}
+    assert found.keys() == reference.keys()
+    for name, gradient in reference.items():
+        torch.testing.assert_close(found[name], gradient, msg=lambda m, n=name: f"{n}: {m}")
+    assert_block_statistics_frozen(model, {name: value.double() for name, value in backbone_state.items()})
+
+
+def test_the_last_block_is_torchvisions(backbone_state):
+    features = make_features("symmetric")
+    features.load_state_dict(backbone_state)
+    x, block = torch.randn(2, 320, 3, 3), make_last_block(backbone_state).eval()
+    assert torch.equal(block(x), features[18].eval()(x))
+    assert block.state_dict().keys() == features[18].state_dict().keys()
+
+
 def test_the_pooled_block_is_autograds_in_double_precision():
     """With entries below 0, between 0 and 6, and beyond 6."""
     torch.manual_seed(0)
@@ -51,9 +84,9 @@ def test_the_pooled_block_is_autograds_in_double_precision():
     weighting = torch.randn(3, 6).double()
     results = []
     for function in (PooledReLU6Linear.apply, lambda x, w, b: F.relu6(F.linear(x, w, b)).mean(1)):
-        w, b = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-        output = function(x, w, b)
-        results.append((output, *torch.autograd.grad((output * weighting).sum(), (w, b))))
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, weight, bias)]
+        output = function(*leaves)
+        results.append((output, *torch.autograd.grad((output * weighting).sum(), leaves)))
     assert (F.linear(x, weight, bias) > 6).any() and (F.linear(x, weight, bias) < 0).any()
     torch.testing.assert_close(*results)
 

@@ -3,7 +3,7 @@
 import torch
 import tqdm
 
-from stages.lib.checkpoint import load_checkpoint, rebuild_model
+from stages.lib.checkpoint import load_checkpoint
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.device import choose_device, choose_dtype
 from stages.lib.evaluation import BATCH_SIZE, predict
@@ -12,6 +12,7 @@ from stages.lib.feature_extraction import load_trunk
 from stages.lib.files import write_json
 from stages.lib.params import Params
 from stages.lib.stage import run_stage
+from stages.lib.transfer import rebuild_model
 
 
 def main(params: Params) -> None:

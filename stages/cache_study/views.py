@@ -11,16 +11,16 @@ from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
 from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
-from stages.lib.training import train_seeds
+from stages.lib.transfer_training import train_seeds
 from stages.lib.views import draw_views, summarize_views
 
 INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json", "data/cache_study/about.json"]
 
 
 def main(params: CacheStudyParams) -> None:
-    settings = asdict(params.train) | {"norm": params.cache_study.norm, "clip": None}
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
+    settings = asdict(params.train) | cache.model_settings | {"norm": params.cache_study.norm, "clip": None}
     data = cache.training_data()
     views = data.views + FeatureCache("data/cache_study").views()
     scratch, rows = SCRATCH / "cache_study_training", []

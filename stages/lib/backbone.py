@@ -1,15 +1,14 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381) and its frozen part, the trunk.
 
-The trunk is `features[0:18]` of torchvision's model, always in eval mode; `features.18` trains with the head.
+The trunk is `features[0:18]` of torchvision's model, always in eval mode; `features.18` trains with the head. Where
+more is to train, the trunk ends earlier (`backbone.trainable_from`).
 """
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.models import mobilenet_v2
 
-TRUNK_END = 18  # features[0:18] are frozen
-TRUNK_CHANNELS = 320
+LAST = 18  # features.18: the 1x1 convolution that always trains
 PRECISE_END = 2  # features[0:2] are always computed in float32: most of the error of bfloat16 would arise there
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1]
 
@@ -29,6 +28,8 @@ class TensorFlowSameConv2d(nn.Conv2d):
 
 def make_features(padding: str) -> nn.Sequential:
     """torchvision's `mobilenet_v2().features`, randomly initialised, with the given padding convention."""
+    from torchvision.models import mobilenet_v2  # here, because it costs as long to import as torch itself
+
     features = mobilenet_v2(weights=None).features
     if padding == "tensorflow_same":
         for module in features.modules():
@@ -52,13 +53,18 @@ def standardize_like_imagenet(
 
 
 class Trunk(nn.Module):
-    """Resize, normalise and `features[0:18]`, frozen: uint8 (N, 32, 32, 3) -> (N, size/32, size/32, 320)."""
+    """Resize, normalise and `features[0:end]`, frozen: uint8 (N, 32, 32, 3) -> (N, H, W, C).
 
-    def __init__(self, state: StateDict, image_size: int, mean: list[float], std: list[float], padding: str):
+    (H, W, C) is (size / 32, size / 32, 320) where the trunk ends at features.18.
+    """
+
+    def __init__(
+        self, state: StateDict, image_size: int, mean: list[float], std: list[float], padding: str, end: int = LAST
+    ):
         super().__init__()
         features = make_features(padding)
         features.load_state_dict(state)
-        self.features = features[:TRUNK_END].to(memory_format=torch.channels_last)
+        self.features = features[:end].to(memory_format=torch.channels_last)
         self.image_size = image_size
         self.register_buffer("mean", 255 * torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std)[:, None, None], persistent=False)

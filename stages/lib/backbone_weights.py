@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
 from stages.lib.assets import DOWNLOADS, AssetError, download, fetch_wheel, first_that_works
-from stages.lib.backbone import IMAGENET_MEAN, IMAGENET_STD, TRUNK_CHANNELS, TRUNK_END, StateDict, make_features
+from stages.lib.backbone import IMAGENET_MEAN, IMAGENET_STD, StateDict, make_features
 from stages.lib.files import file_sha256, write
 
 KERAS_BN_EPSILON, TORCH_BN_EPSILON = 1e-3, 1e-5
@@ -143,25 +143,28 @@ def count_parameters(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def describe(name: str, convention: Convention, sha256: str, image_size: int | None) -> dict:
+def describe(name: str, convention: Convention, sha256: str, image_size: int | None, trainable_from: int) -> dict:
     """What `models/backbone.json` holds: origin, input convention, and a summary of the architecture."""
     features = make_features(convention.padding)
     size = image_size or convention.image_size
+    with torch.device("meta"):  # shapes alone, no arithmetic
+        channels, height, width = features[:trainable_from].to("meta")(torch.empty(1, 3, size, size)).shape[1:]
     return {
         "weights": name,
         **asdict(convention),
         "sha256": sha256,
         "image_size": size,
-        "trunk_output": [size // 32, size // 32, TRUNK_CHANNELS],
+        "trainable_from": trainable_from,
+        "trunk_output": [height, width, channels],
         "parameters": count_parameters(features),
-        "frozen_parameters": count_parameters(features[:TRUNK_END]),
-        "trainable_parameters": count_parameters(features[TRUNK_END:]),
+        "frozen_parameters": count_parameters(features[:trainable_from]),
+        "trainable_parameters": count_parameters(features[trainable_from:]),
         "layers": [
             {
                 "name": f"features.{k}",
                 "type": type(layer).__name__,
                 "parameters": count_parameters(layer),
-                "frozen": k < TRUNK_END,
+                "frozen": k < trainable_from,
             }
             for k, layer in enumerate(features)
         ],

@@ -1,12 +1,10 @@
-"""Checkpoints: dicts of tensors and plain values, from which a trained model can be rebuilt."""
+"""Checkpoints: dicts of tensors and plain values."""
 
 from pathlib import Path
 
 import torch
 
-from stages.lib.backbone import StateDict
 from stages.lib.files import StageError, write
-from stages.lib.transfer import TransferModel, make_model_from_settings
 
 
 def save_checkpoint(path: str | Path, contents: dict) -> None:
@@ -20,10 +18,3 @@ def load_checkpoint(path: str | Path) -> dict:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise StageError(f"{path} does not exist; run `dvc repro`, or `dvc pull` if a remote has it") from None
-
-
-def rebuild_model(checkpoint: dict, backbone: StateDict, product_dtype: torch.dtype = torch.float32) -> TransferModel:
-    """The trained model of a checkpoint, in eval mode."""
-    model = make_model_from_settings(checkpoint["params"], backbone, product_dtype)
-    model.load_state_dict(checkpoint["state_dict"])
-    return model.eval()

@@ -7,10 +7,8 @@ from matplotlib.figure import Figure
 
 from stages.lib.cifar10 import CLASSES
 from stages.lib.labels import LABELS, name_of, split_key
-from stages.lib.plotting import COLORS
+from stages.lib.plotting import COLORS, MARKERS
 from stages.lib.predictions import Predictions
-
-MARKERS = {"noclip": "o", "clip": "D"}
 
 
 def draw_confusion(predictions: dict[str, Predictions], caption: str) -> Figure:

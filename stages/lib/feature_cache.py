@@ -1,7 +1,8 @@
 """The trunk's outputs, computed once per augmented view and stored as memory-mappable float16 files.
 
-A part is one file `<part>.npy`, shape (N, H, W, 320): `train_view0`, `train_view1`, ..., and without augmentation
-`train_eval`, `val` and `test`. `<part>_labels.npy` (the views share `train_labels.npy`) are uint8 (N,).
+A part is one file `<part>.npy`, shape (N, H, W, C), where C is 320 unless more than features.18 is to train:
+`train_view0`, `train_view1`, ..., and without augmentation `train_eval`, `val` and `test`. `<part>_labels.npy` (the
+views share `train_labels.npy`) are uint8 (N,).
 """
 
 from dataclasses import dataclass
@@ -18,10 +19,14 @@ from stages.lib.files import StageError, read_json
 class TrainingData:
     """Stored features, on the device where they fit there; epoch e (from 0) trains on view e mod V."""
 
-    views: list[torch.Tensor]  # V tensors float16 (N, H, W, 320): the same images in the same order, augmented anew
+    views: list[torch.Tensor]  # V tensors float16 (N, H, W, C): the same images in the same order, augmented anew
     labels: torch.Tensor  # int64 (N,)
-    val_features: torch.Tensor  # float16 (M, H, W, 320)
+    val_inputs: torch.Tensor  # float16 (M, H, W, C)
     val_labels: torch.Tensor  # int64 (M,)
+
+    def view(self, epoch: int) -> torch.Tensor:
+        """The training inputs of an epoch, from 0."""
+        return self.views[epoch % len(self.views)]
 
 
 class FeatureCache:
@@ -36,8 +41,13 @@ class FeatureCache:
                 f"{folder} holds no features; run `dvc repro features`, or `dvc pull` if a remote has them"
             ) from None
 
+    @property
+    def model_settings(self) -> dict:
+        """What a model on these features must know of them."""
+        return {name: self.about[name] for name in ("trainable_from", "padding")}
+
     def features(self, part: str) -> torch.Tensor:
-        """float16 (N, H, W, 320) on the CPU, backed by the file."""
+        """float16 (N, H, W, C) on the CPU, backed by the file."""
         return torch.from_numpy(np.load(self.folder / f"{part}.npy", mmap_mode="c"))
 
     def labels(self, part: str) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 import tqdm
 
 from stages.lib.augment import crop_and_flip, draw_augmentation
-from stages.lib.backbone import TRUNK_CHANNELS, Trunk, standardize_like_imagenet
+from stages.lib.backbone import Trunk, standardize_like_imagenet
 from stages.lib.cifar10 import CIFAR10Data, stratified_take
 from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype, compile_frozen
 from stages.lib.files import SCRATCH, StageError, fingerprint, locked, read_json, write_json
@@ -56,8 +56,9 @@ def load_trunk(normalization: str) -> tuple[Trunk, dict]:
     size, mean, std = backbone["image_size"], backbone["mean"], backbone["std"]
     if normalization == "cifar10":
         mean, std = standardize_like_imagenet(statistics["mean"], statistics["std"], mean, std)
-    trunk = Trunk(torch.load("models/backbone.pt", weights_only=True), size, mean, std, backbone["padding"])
-    return trunk, {"weights": backbone["weights"], "image_size": size, "mean": mean, "std": std}
+    state, end = torch.load("models/backbone.pt", weights_only=True), backbone["trainable_from"]
+    about = {name: backbone[name] for name in ("weights", "image_size", "padding", "trainable_from", "trunk_output")}
+    return Trunk(state, size, mean, std, backbone["padding"], end), about | {"mean": mean, "std": std}
 
 
 def require_disk(folder: Path, needed: int) -> None:
@@ -73,7 +74,7 @@ def require_disk(folder: Path, needed: int) -> None:
 
 
 def make_extractor(trunk: torch.nn.Module, dtype: torch.dtype, device: torch.device, images: int) -> Extract:
-    """A function uint8 (B, 32, 32, 3) -> float16 (B, H, W, 320), compiled on a CPU with many images to come."""
+    """A function uint8 (B, 32, 32, 3) -> float16 (B, H, W, C), compiled on a CPU with many images to come."""
     trunk = trunk.to(device)
     batch = BATCH_SIZE[device.type]
 
@@ -93,7 +94,7 @@ def make_extractor(trunk: torch.nn.Module, dtype: torch.dtype, device: torch.dev
     return extract
 
 
-def extract_part(part: Part, extract: Extract, path: Path, shape: tuple, batch: int, done: Callable) -> None:
+def extract_part(part: Part, extract: Extract, path: Path, shape: list[int], batch: int, done: Callable) -> None:
     """Append batches to a .npy file until it is complete; what a killed run left there is kept."""
     row_bytes = 2 * int(np.prod(shape))
     header = {"descr": "<f2", "fortran_order": False, "shape": (len(part.images), *shape)}
@@ -113,7 +114,7 @@ def extract_part(part: Part, extract: Extract, path: Path, shape: tuple, batch: 
             done(len(pixels))
 
 
-def write_parts(parts: list[Part], make: Callable[[], Extract], shape: tuple, scratch: Path, batch: int) -> None:
+def write_parts(parts: list[Part], make: Callable[[], Extract], shape: list[int], scratch: Path, batch: int) -> None:
     """Fill `scratch` with every part and its labels; what a killed run left there is not computed again."""
     total = sum(len(part.images) for part in parts)
     present = sum(path.stat().st_size for path in scratch.glob("*.npy")) if scratch.exists() else 0
@@ -134,11 +135,10 @@ def fill_cache(folder: str, parts: list[Part], trunk: Trunk, about: dict, precis
     dtype = choose_dtype(precision, device)
     images = {part.name: len(part.images) for part in parts}
     about = about | {"computed_in": str(dtype).removeprefix("torch."), "images": images}
-    side = about["image_size"] // 32
     with locked(SCRATCH / folder.name, f"extraction into {folder}"):
         scratch = SCRATCH / folder.name / fingerprint([about, seed], INPUTS)
         extractor = partial(make_extractor, trunk, dtype, device, sum(images.values()))
-        write_parts(parts, extractor, (side, side, TRUNK_CHANNELS), scratch, BATCH_SIZE[device.type])
+        write_parts(parts, extractor, about["trunk_output"], scratch, BATCH_SIZE[device.type])
         write_json(scratch / "about.json", about)
         if folder.exists():
             shutil.rmtree(folder)

@@ -14,10 +14,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from stages.lib.gradients import BINS, EDGES
 from stages.lib.labels import LABELS, name_of, split_key
 from stages.lib.params import MODES
-from stages.lib.plotting import COLORS, LINES
-from stages.lib.results import Results, tabulate
+from stages.lib.plotting import COLORS, LINES, MARKERS
+from stages.lib.results import Results, clip_effect, tabulate, test_accuracies
 
-MARKERS = {"noclip": "o", "clip": "D"}
 LAYER_COLORS = {
     "features.18.0": "#000000",
     "features.18.1": "#56B4E9",
@@ -93,7 +92,7 @@ def draw_accuracy(results: Results) -> Figure:
     figure, axes = plt.subplots(figsize=(7, 3.4))
     for row, key in enumerate(results.keys):
         norm, mode = split_key(key)
-        values = 100 * results.test_accuracies(key)
+        values = 100 * test_accuracies(results.metrics[key])
         axes.plot(values, np.full(len(values), row), MARKERS[mode], color=COLORS[norm], alpha=0.45, ms=6, mew=0)
         axes.plot([values.mean()] * 2, [row - 0.28, row + 0.28], color=COLORS[norm], lw=2.5)
         axes.annotate(
@@ -277,7 +276,7 @@ def draw_clipping_effect(results: Results) -> Figure:
     """Paired differences, clipped less not clipped, per norm: test accuracy and best epoch of every seed."""
     figure, axes = plt.subplots(figsize=(6.5, 3.2))
     for row, norm in enumerate(results.norms):
-        effect = 100 * results.clip_effect(norm)
+        effect = 100 * clip_effect(results.metrics, norm)
         axes.plot(effect, np.full(len(effect), row), "o", color=COLORS[norm], alpha=0.5, ms=7, mew=0)
         axes.plot([effect.mean()] * 2, [row - 0.25, row + 0.25], color=COLORS[norm], lw=2.5)
         axes.annotate(

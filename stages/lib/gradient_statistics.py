@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from stages.lib.dropout import seed_dropout
 from stages.lib.transfer import TransferModel
 
 Batches = Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -67,7 +68,7 @@ def collect_moments(model: TransferModel, batches: Batches, dropout_seed: int) -
     moments = {name: LayerMoments(p) for name, p in parameters.items()}
     device = next(model.parameters()).device
     model.train()
-    model.head.dropout.seed(dropout_seed, device)
+    seed_dropout(model, dropout_seed, device)
     for x, y in batches:
         loss = F.cross_entropy(model(x.to(device)), y.to(device))
         for moment, gradient in zip(moments.values(), torch.autograd.grad(loss, parameters.values()), strict=True):

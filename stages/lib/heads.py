@@ -11,29 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stages.lib.dropout import Dropout
 from stages.lib.norms import FilterResponseNorm
 
 HIDDEN = 256
 CLASSES = 10
 PLACEMENTS = ("vector", "spatial")
-
-
-class Dropout(nn.Module):
-    """nn.Dropout with a generator of its own, so that runs that share a process stay reproducible."""
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.rate = rate
-        self.generator = torch.Generator()
-
-    def seed(self, seed: int, device: torch.device) -> None:
-        self.generator = torch.Generator(device).manual_seed(seed)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        keep = torch.rand(x.shape, generator=self.generator, device=x.device) >= self.rate
-        return x * keep / (1 - self.rate)
 
 
 class Head(nn.Module):
@@ -94,7 +77,14 @@ class FRNHead(Head):
         super().__init__(in_features, norm, dropout_rate, placement)
 
 
-HEADS = {"batchnorm": BatchNormHead, "layernorm": LayerNormHead, "frn": FRNHead}
+class PlainHead(Head):
+    """Without a norm: what the compared heads are measured against."""
+
+    def __init__(self, in_features: int, dropout_rate: float = 0.5, placement: str = "vector", frn_learned_eps=None):
+        super().__init__(in_features, nn.Identity(), dropout_rate, placement)
+
+
+HEADS = {"batchnorm": BatchNormHead, "layernorm": LayerNormHead, "frn": FRNHead, "none": PlainHead}
 
 
 def make_head(norm: str, in_features: int, *, seed: int, **settings) -> Head:

@@ -20,12 +20,21 @@ class UnitExtentNormalize(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs: tuple, output: torch.Tensor) -> None:
         ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x, eps = ctx.saved_tensors
         scaled = grad * torch.rsqrt(x.square() + eps) ** 3
         return scaled * eps, (scaled * x * -0.5).sum_to_size(eps.shape)
+
+    @staticmethod
+    def jvp(ctx, x_tangent: torch.Tensor | None, eps_tangent: torch.Tensor | None) -> torch.Tensor:
+        x, eps = ctx.saved_tensors
+        change = torch.zeros_like(x) if x_tangent is None else x_tangent * eps
+        if eps_tangent is not None:
+            change = change - 0.5 * x * eps_tangent
+        return change * torch.rsqrt(x.square() + eps) ** 3
 
 
 class FilterResponseNorm(nn.Module):

@@ -80,6 +80,7 @@ class Data:
 class Backbone:
     weights: str = choice_or_path(*WEIGHTS, path=".pth file")
     image_size: int | None = optional(integer(32, 512, step=32))
+    trainable_from: int = integer(3, 18)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from stages.lib.files import write
 # Okabe and Ito's palette, distinguishable with every common colour vision deficiency
 COLORS = {"batchnorm": "#0072B2", "layernorm": "#D55E00", "frn": "#009E73"}
 LINES = {"noclip": "-", "clip": "--"}
+MARKERS = {"noclip": "o", "clip": "D"}
 PARTS = {"train": "#0072B2", "val": "#E69F00", "test": "#999999"}
 SEQUENCE = ("#56B4E9", "#E69F00", "#009E73", "#0072B2", "#000000", "#CC79A7")  # where norms do not matter
 DPI = 150

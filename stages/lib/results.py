@@ -54,13 +54,15 @@ class Results:
     def caption(self) -> str:
         return caption_of_study(len(self.seeds))
 
-    def test_accuracies(self, key: str) -> np.ndarray:
-        """One test accuracy per seed, in [0, 1]."""
-        return np.array([self.metrics[key][f"test_accuracy_seed{seed}"] for seed in self.seeds])
 
-    def clip_effect(self, norm: str) -> np.ndarray:
-        """Test accuracy with clipping less that without, one difference per seed (same split, batches, initial FCs)."""
-        return self.test_accuracies(f"{norm}-clip") - self.test_accuracies(f"{norm}-noclip")
+def test_accuracies(metrics: dict) -> np.ndarray:
+    """One configuration's test accuracies, one per seed, in [0, 1]."""
+    return np.array([value for name, value in metrics.items() if name.startswith("test_accuracy_seed")])
+
+
+def clip_effect(metrics: dict[str, dict], norm: str) -> np.ndarray:
+    """Test accuracy with clipping less that without, one difference per seed (same split, batches, initial FCs)."""
+    return test_accuracies(metrics[f"{norm}-clip"]) - test_accuracies(metrics[f"{norm}-noclip"])
 
 
 def load_results(norms: list[str]) -> Results:
@@ -100,7 +102,7 @@ def summarize_study(results: Results) -> dict:
         "smallest_p_possible": smallest_p(len(results.seeds)),
     }
     for norm in results.norms:
-        effect = results.clip_effect(norm)
+        effect = clip_effect(results.metrics, norm)
         summary |= {
             f"clip_effect_{norm}": effect.mean(),
             f"clip_effect_{norm}_min": effect.min(),

@@ -1,4 +1,4 @@
-"""The training loop over stored features, and several seeds side by side.
+"""The training loop, over stored features or over images, and several seeds side by side.
 
 A step here is many small products, which use one core better than two: on a 2-core machine two seeds at a time, each
 on one core, train about a quarter faster than one seed on both.
@@ -10,20 +10,20 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from stages.lib.backbone import StateDict
 from stages.lib.checkpoint import load_checkpoint, save_checkpoint
-from stages.lib.device import choose_device, choose_dtype
+from stages.lib.device import choose_device
+from stages.lib.dropout import seed_dropout
 from stages.lib.evaluation import evaluate
-from stages.lib.feature_cache import TrainingData
 from stages.lib.files import StageError
 from stages.lib.gradients import GradientTracker, clip_gradients
 from stages.lib.progress import Progress
-from stages.lib.transfer import TransferModel, make_model_from_settings
 
 
 class DivergedError(StageError):
@@ -35,13 +35,25 @@ def derive_seed(seed: int, *purpose: int) -> int:
     return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
 
 
+class Data(Protocol):
+    """What a network trains on and is selected by; inputs are whatever it takes, stored features or images."""
+
+    labels: torch.Tensor  # int64 (N,)
+    val_inputs: torch.Tensor  # (M, ...)
+    val_labels: torch.Tensor  # int64 (M,)
+
+    def view(self, epoch: int) -> torch.Tensor:
+        """The training inputs (N, ...) of an epoch, from 0, augmented anew."""
+
+
 @dataclass
 class Run:
     """One seed's training: everything that changes from epoch to epoch, and so everything that resuming needs."""
 
     seed: int
-    model: TransferModel
+    model: nn.Module
     optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None  # stepped after every batch
     history: list[dict] = field(default_factory=list)  # one row of the curves per epoch
     gradients: list[dict] = field(default_factory=list)  # one row per epoch and layer
     best: dict = field(default_factory=dict)  # epoch, val_accuracy, state_dict
@@ -55,6 +67,7 @@ class Run:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler and self.scheduler.state_dict(),
             "history": self.history,
             "gradients": self.gradients,
             "best": self.best,
@@ -63,6 +76,8 @@ class Run:
     def load_state(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler:
+            self.scheduler.load_state_dict(state["scheduler"])
         self.history, self.gradients, self.best = state["history"], state["gradients"], state["best"]
 
     def save(self, folder: Path) -> None:
@@ -76,17 +91,8 @@ class Run:
             self.load_state(load_checkpoint(path))
 
 
-def make_optimizer(model: TransferModel, head_lr: float, block_lr: float) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015) with one step size for the head and one for features.18."""
-    groups = [
-        {"params": model.block.parameters(), "lr": block_lr},
-        {"params": model.head.parameters(), "lr": head_lr},
-    ]
-    return torch.optim.Adam(groups, fused=True)
-
-
 def train_epoch(
-    run: Run, features: torch.Tensor, labels: torch.Tensor, batch_size: int, tracker: GradientTracker, on_step: Callable
+    run: Run, inputs: torch.Tensor, labels: torch.Tensor, batch_size: int, tracker: GradientTracker, on_step: Callable
 ) -> dict[str, float]:
     """One pass over the images in a fresh order; an incomplete last batch is left out.
 
@@ -95,12 +101,12 @@ def train_epoch(
     """
     model, device = run.model, next(run.model.parameters()).device
     model.train()
-    model.head.dropout.seed(derive_seed(run.seed, run.epoch, 1), device)
+    seed_dropout(model, derive_seed(run.seed, run.epoch, 1), device)
     generator = torch.Generator().manual_seed(derive_seed(run.seed, run.epoch, 0))
     order = torch.randperm(len(labels), generator=generator)
     losses, correct = [], []
     for batch in order[: len(labels) // batch_size * batch_size].split(batch_size):
-        x, y = features[batch.to(features.device)].to(device), labels[batch].to(device)
+        x, y = inputs[batch.to(inputs.device)].to(device), labels[batch].to(device)
         logits = model(x)
         loss = F.cross_entropy(logits, y)
         run.optimizer.zero_grad()
@@ -108,6 +114,8 @@ def train_epoch(
         tracker.record()
         clip_gradients(model, tracker.threshold)
         run.optimizer.step()
+        if run.scheduler:
+            run.scheduler.step()
         losses.append(loss.detach())
         correct.append((logits.argmax(1) == y).sum())
         on_step()
@@ -123,13 +131,12 @@ def train_epoch(
     }
 
 
-def advance(run: Run, data: TrainingData, batch_size: int, threshold: float | None, on_step: Callable) -> None:
+def advance(run: Run, data: Data, batch_size: int, threshold: float | None, on_step: Callable) -> None:
     """Train one epoch, validate, and add what was seen to the run; a first-best checkpoint is kept by accuracy."""
-    features = data.views[run.epoch % len(data.views)]
     with GradientTracker(run.model, threshold) as tracker:
-        row = train_epoch(run, features, data.labels, batch_size, tracker, on_step)
+        row = train_epoch(run, data.view(run.epoch), data.labels, batch_size, tracker, on_step)
     epoch = run.epoch + 1
-    validation = evaluate(run.model, data.val_features, data.val_labels)
+    validation = evaluate(run.model, data.val_inputs, data.val_labels)
     run.history.append(
         {
             "seed": run.seed,
@@ -189,29 +196,25 @@ def side_by_side(
     return workers
 
 
-def train_seeds(
-    title: str, settings: dict, seeds: list[int], backbone: StateDict, data: TrainingData, states: Path
-) -> tuple[list[Run], dict]:
-    """Train one configuration for every seed; returns the finished runs and what wall-clock figures there are.
+def train_runs(
+    title: str, runs: list[Run], data: Data, epochs: int, batch_size: int, threshold: float | None, states: Path
+) -> dict:
+    """Train every run to the end; returns what wall-clock figures there are.
 
-    `settings` are the parameters of section `train` and `norm` and `clip`. After each epoch the run is saved in the
-    folder `states`, from which a killed training goes on. Raises StageError if the loss of a run is no longer finite.
+    After each epoch a run is saved in the folder `states`, from which a killed training goes on. Gradients are clipped
+    at `threshold`, if there is one. Raises StageError if the loss of a run is no longer finite.
     """
     device = choose_device()
-    dtype = choose_dtype(settings["precision"], device)
-    epochs, batch_size = settings["epochs"], settings["batch_size"]
-    if batch_size > len(data.labels):
-        raise StageError(f"train.batch_size is {batch_size}, and there are only {len(data.labels)} training images")
-    runs = []
-    for seed in seeds:
-        model = make_model_from_settings(settings | {"seed": seed}, backbone, dtype).to(device)
-        runs.append(Run(seed, model, make_optimizer(model, settings["head_lr"], settings["block_lr"])))
-        runs[-1].restore(states)
-    steps, restored = len(data.labels) // batch_size, sum(run.epoch for run in runs)
+    images = len(data.labels)
+    if batch_size > images:
+        raise StageError(f"{title}: the batch size is {batch_size}, and there are only {images} training images")
+    for run in runs:
+        run.restore(states)
+    steps, restored = images // batch_size, sum(run.epoch for run in runs)
     progress = Progress(title, steps * epochs * len(runs), steps * restored)
 
     def next_epoch(run: Run) -> None:
-        advance(run, data, batch_size, settings["clip"], progress.step)
+        advance(run, data, batch_size, threshold, progress.step)
         run.save(states)
         progress.report_epoch(run.history[-1], epochs)
 
@@ -220,15 +223,14 @@ def train_seeds(
         workers = side_by_side(runs, epochs, next_epoch, device, progress)
     except DivergedError as error:
         raise StageError(
-            f"{title}, {error}. No result was written; lower train.head_lr or train.block_lr, or clip. "
+            f"{title}, {error}. No result was written; lower the learning rate, or clip. "
             "The results of the last good run come back with `dvc checkout` and `git checkout -- metrics plots`"
         ) from None
     seconds, timed = time.perf_counter() - started, epochs * len(runs) - restored
-    return runs, {
+    return {
         "training_seconds": seconds,
         "epochs_timed": timed,
         "seconds_per_epoch": seconds / max(1, timed),
         "workers": workers,
         "device": device.type,
-        "products": str(dtype).removeprefix("torch."),
     }

@@ -1,10 +1,10 @@
-"""What trains: MobileNetV2's features.18 and a head, fed with the trunk's stored outputs."""
+"""What trains: the end of MobileNetV2, by default features.18, and a head, fed with the trunk's stored outputs."""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stages.lib.backbone import TRUNK_END, StateDict, make_features
+from stages.lib.backbone import LAST, StateDict, make_features
 from stages.lib.heads import Head, make_head
 
 BN_STATISTICS = ("frozen", "batch")
@@ -25,44 +25,68 @@ class PooledReLU6Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         activation = F.linear(x, weight, bias).clamp_(0, 6)
-        ctx.save_for_backward(x, activation)
+        ctx.save_for_backward(x, weight, activation)
         return sum_positions(activation) / x.shape[1]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: torch.Tensor) -> tuple[None, torch.Tensor, torch.Tensor]:
-        x, activation = ctx.saved_tensors
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        x, weight, activation = ctx.saved_tensors
         grad = (grad / activation.shape[1])[:, None].expand_as(activation)
         torch.ops.aten.hardtanh_backward.grad_input(grad, activation, 0.0, 6.0, grad_input=activation)
         grad_map = activation.flatten(0, 1)
         bias_grad = sum_positions(grad_map)  # first, while the map is still in the processor's cache
-        return None, grad_map.t() @ x.flatten(0, 1), bias_grad
+        x_grad = (grad_map @ weight).view_as(x) if ctx.needs_input_grad[0] else None
+        return x_grad, grad_map.t() @ x.flatten(0, 1), bias_grad
 
 
 class TransferModel(nn.Module):
     """features.18 (1x1 convolution, BN, ReLU6), pooling and a head: trunk outputs (N, H, W, 320) -> logits (N, 10).
 
-    With `block_bn_statistics` frozen, the block's BN keeps its ImageNet statistics and trains scale and shift; they are
-    folded into the convolution at each step, which is exact algebra. `product_dtype` is the type of the large products,
-    the block's and FC1's; all else is float32. State dict names are torchvision's: features.18.*, then head.*.
+    Where the trunk ends earlier, the `blocks` between it and features.18 come first, and inputs are what they take.
+    With `block_bn_statistics` frozen, BN layers keep their ImageNet statistics and train scale and shift; features.18's
+    are folded into its convolution at each step, which is exact algebra. `product_dtype` is the type of the large
+    products, the blocks' and FC1's; all else is float32. State dict names are torchvision's (features.18.*) and head.*.
     """
 
     def __init__(
         self,
-        block: nn.Sequential,
+        blocks: dict[str, nn.Module],
         head: Head,
         block_bn_statistics: str = "frozen",
         product_dtype: torch.dtype = torch.float32,
     ):
         super().__init__()
-        self.features = nn.ModuleDict({str(TRUNK_END): block})
+        self.features = nn.ModuleDict(blocks)
         self.head = head
         self.block_bn_statistics = block_bn_statistics
         self.product_dtype = product_dtype
 
     @property
     def block(self) -> nn.Sequential:
-        return self.features[str(TRUNK_END)]
+        """features.18."""
+        return self.features[str(LAST)]
+
+    def train(self, mode: bool = True) -> "TransferModel":
+        """Frozen BN statistics stay in eval mode whatever the model is asked."""
+        super().train(mode)
+        if self.block_bn_statistics == "frozen":
+            self.features.eval()
+        return self
+
+    def activate_earlier_blocks(self, x: torch.Tensor) -> torch.Tensor:
+        """The blocks before features.18, if any train: (N, H, W, C) -> (N, H', W', 320) in `product_dtype`."""
+        x = x.float()  # twice as fast as from float16 directly
+        earlier = [block for name, block in self.features.items() if name != str(LAST)]
+        if not earlier:
+            return x.to(self.product_dtype)
+        x = x.permute(0, 3, 1, 2)
+        if self.product_dtype in (torch.float16, torch.bfloat16):
+            with torch.autocast(x.device.type, self.product_dtype):
+                x = nn.Sequential(*earlier)(x)
+        else:
+            x = nn.Sequential(*earlier)(x.to(self.product_dtype))
+        return x.permute(0, 2, 3, 1).to(self.product_dtype)
 
     def folded_block(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight (1280, 320) and bias (1280,) of the convolution with its BN, statistics frozen, folded in."""
@@ -71,11 +95,11 @@ class TransferModel(nn.Module):
         return convolution.weight.flatten(1) * scale[:, None], bn.bias - bn.running_mean * scale
 
     def activate_block(self, x: torch.Tensor) -> torch.Tensor:
-        """features.18: (N, H, W, 320) -> (N, H, W, 1280), or pooled (N, 1280) where the head would pool first.
+        """The blocks: (N, H, W, 320) -> (N, H, W, 1280), or pooled (N, 1280) where the head would pool first.
 
         Comes in `product_dtype`.
         """
-        x = x.float().to(self.product_dtype)  # twice as fast as from float16 directly
+        x = self.activate_earlier_blocks(x)
         if self.training and self.block_bn_statistics == "batch":
             convolution, bn = self.block[0], self.block[1]
             z = F.linear(x, convolution.weight.flatten(1).to(x.dtype)).to(convolution.weight.dtype)
@@ -89,6 +113,26 @@ class TransferModel(nn.Module):
         return self.head(self.activate_block(x))
 
 
+def make_last_block(backbone: StateDict) -> nn.Sequential:
+    """torchvision's features.18 with its pretrained weights."""
+    channels, in_channels = backbone[f"{LAST}.0.weight"].shape[:2]
+    convolution = nn.Conv2d(in_channels, channels, 1, bias=False)
+    block = nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU6())
+    prefix = f"{LAST}."
+    block.load_state_dict({name.removeprefix(prefix): v for name, v in backbone.items() if name.startswith(prefix)})
+    return block
+
+
+def make_blocks(backbone: StateDict, trainable_from: int, padding: str) -> dict[str, nn.Module]:
+    """features.<trainable_from> to features.18 with their pretrained weights, by index."""
+    blocks = {}
+    if trainable_from < LAST:
+        features = make_features(padding)
+        features.load_state_dict(backbone)
+        blocks = {str(k): features[k].to(memory_format=torch.channels_last) for k in range(trainable_from, LAST)}
+    return blocks | {str(LAST): make_last_block(backbone)}
+
+
 def make_model(
     backbone: StateDict,
     norm: str,
@@ -98,15 +142,15 @@ def make_model(
     placement: str = "vector",
     frn_learned_eps: float = 1e-4,
     block_bn_statistics: str = "frozen",
+    trainable_from: int = LAST,
+    padding: str = "symmetric",
     product_dtype: torch.dtype = torch.float32,
 ) -> TransferModel:
-    """A model with the pretrained features.18 from `backbone`, the state dict of torchvision's `features`."""
-    features = make_features("symmetric")  # features.18 is a 1x1 convolution: no padding convention
-    features.load_state_dict(backbone)
-    block = features[TRUNK_END]
+    """A model with the pretrained blocks from `backbone`, the state dict of torchvision's `features`."""
+    blocks = make_blocks(backbone, trainable_from, padding)
     settings = {"dropout_rate": dropout_rate, "placement": placement, "frn_learned_eps": frn_learned_eps}
-    head = make_head(norm, block[0].out_channels, seed=seed, **settings)
-    return TransferModel(block, head, block_bn_statistics, product_dtype)
+    head = make_head(norm, blocks[str(LAST)][0].out_channels, seed=seed, **settings)
+    return TransferModel(blocks, head, block_bn_statistics, product_dtype)
 
 
 def make_model_from_settings(
@@ -121,12 +165,21 @@ def make_model_from_settings(
         placement=settings["placement"],
         frn_learned_eps=settings["frn_learned_eps"],
         block_bn_statistics=settings["block_bn_statistics"],
+        trainable_from=settings["trainable_from"],
+        padding=settings["padding"],
         product_dtype=product_dtype,
     )
 
 
+def rebuild_model(checkpoint: dict, backbone: StateDict, product_dtype: torch.dtype = torch.float32) -> TransferModel:
+    """The trained model of a checkpoint, in eval mode."""
+    model = make_model_from_settings(checkpoint["params"], backbone, product_dtype)
+    model.load_state_dict(checkpoint["state_dict"])
+    return model.eval()
+
+
 def assert_block_statistics_frozen(model: TransferModel, backbone: StateDict) -> None:
-    """Raise AssertionError unless the block's BN statistics are bit for bit those that were loaded."""
-    for name, value in model.block.named_buffers():
-        if not torch.equal(value.cpu(), backbone[f"{TRUNK_END}.{name}"]):
-            raise AssertionError(f"features.{TRUNK_END}.{name} changed although its statistics are frozen")
+    """Raise AssertionError unless the blocks' BN statistics are bit for bit those that were loaded."""
+    for name, value in model.features.named_buffers():
+        if not torch.equal(value.cpu(), backbone[name]):
+            raise AssertionError(f"features.{name} changed although its statistics are frozen")

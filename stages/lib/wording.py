@@ -12,7 +12,7 @@ from stages.lib.files import StageError, read_json
 from stages.lib.labels import LABELS, name_of, split_key
 from stages.lib.params import Params
 from stages.lib.published import CLAIMED_BEST, CLAIMED_CLIP_EFFECT, SIX_ROWS
-from stages.lib.results import percent
+from stages.lib.results import clip_effect, percent, test_accuracies
 from stages.lib.statistics import ALPHA, POWER, smallest_p
 
 PLACES = {"vector": "a pooled vector", "spatial": "the feature map"}
@@ -141,18 +141,12 @@ def describe_significance(findings: Findings, family: str) -> str:
 def describe_clipping(findings: Findings, norm: str) -> str:
     """The effect of clipping on one norm, in points of test accuracy."""
     row = findings.of_family("clipping").set_index("first").loc[f"{norm}-clip"]
-    effects = 100 * clip_effects(findings, norm)
+    effects = 100 * clip_effect(findings.metrics, norm)
     verdict = "significant" if is_significant(row) else "not significant"
     return (
         f"{LABELS[norm]}: {signed(row['mean'])} points on average, {signed(effects.min())} to {signed(effects.max())} "
         f"over seeds ({verdict}, {p_value(row['p_adjusted'])})."
     )
-
-
-def clip_effects(findings: Findings, norm: str) -> np.ndarray:
-    """Paired differences of test accuracy, clipped less not clipped, one per seed."""
-    names = [name for name in findings.metrics[f"{norm}-clip"] if name.startswith("test_accuracy_seed")]
-    return np.array([findings.metrics[f"{norm}-clip"][n] - findings.metrics[f"{norm}-noclip"][n] for n in names])
 
 
 def describe_clipped_steps(findings: Findings) -> str:
@@ -168,14 +162,9 @@ def describe_clipped_steps(findings: Findings) -> str:
 def worse_in_every_seed(findings: Findings, norm: str) -> bool:
     """Whether every seed of `norm`, in either mode, is below every seed of all other norms."""
 
-    def accuracies(chosen: list[str]) -> list[float]:
-        return [
-            value
-            for key, metrics in findings.metrics.items()
-            if split_key(key)[0] in chosen
-            for name, value in metrics.items()
-            if name.startswith("test_accuracy_seed")
-        ]
+    def accuracies(chosen: list[str]) -> np.ndarray:
+        keys = [key for key in findings.metrics if split_key(key)[0] in chosen]
+        return np.concatenate([test_accuracies(findings.metrics[key]) for key in keys])
 
     others = [other for other in findings.norms if other != norm]
     return bool(others) and max(accuracies([norm])) < min(accuracies(others))
@@ -276,7 +265,7 @@ def compare_with_claims(findings: Findings) -> list[list[str]]:
         rows.append([f"{name_of(CLAIMED_BEST)} is best", found, verdict])
     norm, claimed = CLAIMED_CLIP_EFFECT
     if norm in findings.norms:
-        effects = 100 * clip_effects(findings, norm)
+        effects = 100 * clip_effect(findings.metrics, norm)
         found = f"{signed(effects.mean())} ({signed(effects.min())} to {signed(effects.max())})"
         verdict = "agrees" if effects.min() <= claimed <= effects.max() else "not seen"
         rows.append([f"Clipping adds {claimed} points to {LABELS[norm]}", found, verdict])

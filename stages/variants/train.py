@@ -12,7 +12,8 @@ from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
 from stages.lib.plotting import save_figure
 from stages.lib.saturation import saturated_share
 from stages.lib.stage import run_stage
-from stages.lib.training import Run, train_seeds
+from stages.lib.training import Run
+from stages.lib.transfer_training import train_seeds
 from stages.lib.variants import draw_variants, summarize_variants
 from stages.variants.params import VariantsParams, list_variants
 
@@ -33,17 +34,19 @@ def main(params: VariantsParams, study: str) -> None:
     variants = list_variants(params, study)
     own = params.variants
     backbone = torch.load("models/backbone.pt", weights_only=True)
-    data = FeatureCache().training_data()
+    cache = FeatureCache()
+    data = cache.training_data()
+    common = asdict(params.train) | cache.model_settings | {"epochs": own.epochs, "clip": None}
     scratch, rows = SCRATCH / "variants" / study, []
     states = scratch / "states"
     with locked(scratch, f"the study of {study}"):
         for norm in params.norms:
             for name, changes in variants.items():
-                settings = asdict(params.train) | {"epochs": own.epochs, "norm": norm, "clip": None} | changes
+                settings = common | {"norm": norm} | changes
                 folder = states / fingerprint(settings, INPUTS)
                 runs, _ = train_seeds(f"{norm}, {study} {name}", settings, own.seeds, backbone, data, folder)
                 for run in runs:
-                    ratios, saturated = mean_update_ratio(run), saturated_share(run.model, data.val_features)
+                    ratios, saturated = mean_update_ratio(run), saturated_share(run.model, data.val_inputs)
                     for row in run.history:
                         extra = {"update_ratio": ratios[row["epoch"]], "saturated": saturated}
                         rows.append({"norm": norm, "variant": name} | row | extra)

@@ -1,0 +1,38 @@
+"""Train the end of MobileNetV2 and a head on stored features, for several seeds."""
+
+from pathlib import Path
+
+import torch
+
+from stages.lib.backbone import StateDict
+from stages.lib.device import choose_device, choose_dtype
+from stages.lib.feature_cache import TrainingData
+from stages.lib.training import Run, train_runs
+from stages.lib.transfer import TransferModel, make_model_from_settings
+
+
+def make_optimizer(model: TransferModel, head_lr: float, block_lr: float) -> torch.optim.Adam:
+    """Adam (Kingma & Ba 2015) with one step size for the head and one for MobileNetV2's blocks."""
+    groups = [
+        {"params": model.features.parameters(), "lr": block_lr},
+        {"params": model.head.parameters(), "lr": head_lr},
+    ]
+    return torch.optim.Adam(groups, fused=True)
+
+
+def train_seeds(
+    title: str, settings: dict, seeds: list[int], backbone: StateDict, data: TrainingData, states: Path
+) -> tuple[list[Run], dict]:
+    """Train one configuration for every seed; returns the finished runs and what wall-clock figures there are.
+
+    `settings` are the parameters of section `train`, `norm` and `clip`, and of the features `trainable_from` and
+    `padding`. Raises StageError as `train_runs` does.
+    """
+    device = choose_device()
+    dtype = choose_dtype(settings["precision"], device)
+    runs = []
+    for seed in seeds:
+        model = make_model_from_settings(settings | {"seed": seed}, backbone, dtype).to(device)
+        runs.append(Run(seed, model, make_optimizer(model, settings["head_lr"], settings["block_lr"])))
+    timing = train_runs(title, runs, data, settings["epochs"], settings["batch_size"], settings["clip"], states)
+    return runs, timing | {"products": str(dtype).removeprefix("torch.")}
