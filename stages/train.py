@@ -4,30 +4,21 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from stages.lib.checkpoint import save_checkpoint
-from stages.lib.evaluation import evaluate
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import SCRATCH, file_sha256, fingerprint, locked, write, write_json
-from stages.lib.gradients import BINS
+from stages.lib.files import SCRATCH, file_sha256, fingerprint, locked, write_json
 from stages.lib.params import Params, configuration_key
 from stages.lib.stage import run_stage
-from stages.lib.summary import summarize_configuration, summarize_run
+from stages.lib.summary import finish_run, summarize_configuration, write_tables
 from stages.lib.training import Run
 from stages.lib.transfer import assert_block_statistics_frozen
 from stages.lib.transfer_training import train_seeds
 
-CURVES = "seed epoch train_loss train_accuracy val_loss val_accuracy grad_norm clip_fraction".split()
 
-
-def finish_run(run: Run, cache: FeatureCache, settings: dict, path: Path) -> dict[str, float]:
-    """Evaluate the last and the selected weights, the test set for the first time, and save the checkpoint."""
-    final_test = evaluate(run.model, cache.features("test"), cache.labels("test"))
-    run.model.load_state_dict(run.best["state_dict"])
-    train, test = (evaluate(run.model, cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
-    metrics = summarize_run(run.history, run.best["epoch"], train, test, final_test)
+def save_run(path: Path, run: Run, settings: dict, metrics: dict, cache: FeatureCache) -> None:
+    """The selected weights, with what it takes to rebuild the network and to check them."""
     save_checkpoint(
         path,
         {
@@ -40,16 +31,6 @@ def finish_run(run: Run, cache: FeatureCache, settings: dict, path: Path) -> dic
             "split_sha256": file_sha256("data/split.npz"),
         },
     )
-    return metrics
-
-
-def write_results(key: str, runs: list[Run], metrics: dict[int, dict]) -> None:
-    curves = pd.DataFrame([row for run in runs for row in run.history])[CURVES]
-    write(f"plots/curves/{key}.csv", lambda path: curves.to_csv(path, index=False))
-    rows = [row | dict(zip(BINS, row["shares"], strict=True)) for run in runs for row in run.gradients]
-    gradients = pd.DataFrame(rows).drop(columns="shares")
-    write(f"plots/gradients/{key}.csv", lambda path: gradients.to_csv(path, index=False, float_format="%.6g"))
-    write_json(f"metrics/train/{key}.json", summarize_configuration(metrics))
 
 
 def main(params: Params, norm: str, mode: str) -> dict:
@@ -66,8 +47,11 @@ def main(params: Params, norm: str, mode: str) -> dict:
             if settings["block_bn_statistics"] == "frozen":
                 assert_block_statistics_frozen(run.model, backbone)
             path = Path(f"models/{key}/seed{run.seed}.pt")
-            metrics[run.seed] = finish_run(run, cache, settings | {"seed": run.seed}, path)
-        write_results(key, runs, metrics)
+            train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
+            metrics[run.seed] = finish_run(run, train, test)
+            save_run(path, run, settings | {"seed": run.seed}, metrics[run.seed], cache)
+        write_tables(runs, f"plots/curves/{key}.csv", f"plots/gradients/{key}.csv")
+        write_json(f"metrics/train/{key}.json", summarize_configuration(metrics))
         shutil.rmtree(states)
     return timing
 

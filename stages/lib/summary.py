@@ -1,7 +1,16 @@
-"""The flat metrics of one configuration, from its finished runs."""
+"""What finished runs leave: the flat metrics of one configuration, and its curves and gradients as tables."""
 
 import numpy as np
+import pandas as pd
+import torch
 
+from stages.lib.evaluation import evaluate
+from stages.lib.files import write
+from stages.lib.gradients import BINS
+from stages.lib.training import Run
+
+CURVES = "seed epoch train_loss train_accuracy val_loss val_accuracy grad_norm clip_fraction".split()
+Part = tuple[torch.Tensor, torch.Tensor]  # inputs and labels
 MEAN_AND_SPREAD = ("test_accuracy", "val_accuracy")
 
 
@@ -49,3 +58,24 @@ def summarize_configuration(runs: dict[int, dict[str, float]]) -> dict[str, floa
             metrics[f"{name}_std"] = float(np.std(values, ddof=1)) if len(values) > 1 else None
     metrics |= {f"test_accuracy_seed{seed}": run["test_accuracy"] for seed, run in runs.items()}
     return metrics | {"seeds": len(runs)}
+
+
+def finish_run(run: Run, train: Part, test: Part) -> dict[str, float]:
+    """Evaluate the last weights, then load and evaluate the selected ones: the first time the test set is read.
+
+    `train` are training images without augmentation.
+    """
+    final_test = evaluate(run.model, *test)
+    run.model.load_state_dict(run.best["state_dict"])
+    return summarize_run(
+        run.history, run.best["epoch"], evaluate(run.model, *train), evaluate(run.model, *test), final_test
+    )
+
+
+def write_tables(runs: list[Run], curves_path: str, gradients_path: str) -> None:
+    """The curves of all runs, a row per epoch, and their gradients, a row per epoch and layer."""
+    curves = pd.DataFrame([row for run in runs for row in run.history])[CURVES]
+    write(curves_path, lambda path: curves.to_csv(path, index=False))
+    rows = [row | dict(zip(BINS, row["shares"], strict=True)) for run in runs for row in run.gradients]
+    gradients = pd.DataFrame(rows).drop(columns="shares")
+    write(gradients_path, lambda path: gradients.to_csv(path, index=False, float_format="%.6g"))
