@@ -1,12 +1,9 @@
 """A fully convolutional network of fewer than 50,000 parameters for 32x32 images, with a norm of one's choice.
 
-The layers are those of the published network with 47,876 parameters, whose counts tests/test_small_cnn.py holds: 47,404
-weights of convolutions without biases, and scale and shift of 236 normalised channels. Its README lists C1 C2 T3 P1 C3
-C4 C5 T6 P2 C7 C8 C9 GAP C10 with one 1x1 convolution a block; its code, which the counts confirm, has the layers below
-(numbered through): a third 3x3 convolution before the first 1x1, the second 1x1 after its pooling, and neither norm nor
-activation after the last 3x3. Here the order is convolution, norm, ReLU, dropout, where the published code has
-convolution, ReLU, dropout, norm: a norm after dropout sees another variance in training than in evaluation
-(Li et al. 2019, arXiv 1801.05134).
+The layers are those of the published network with 47,876 parameters: 47,404 weights of convolutions without biases, and
+scale and shift of 236 normalised channels, those of every 3x3 convolution and of the 1x1 to 32. The published code
+normalises after dropout; here the order is convolution, norm, ReLU, dropout, since a norm after dropout sees another
+variance in training than in evaluation (Li et al. 2019, arXiv 1801.05134).
 """
 
 from collections.abc import Callable
@@ -16,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from stages.lib.heads import Dropout
+from stages.lib.dropout import Dropout
 from stages.lib.initialization import initialize_like_torch
 from stages.lib.tables import look_up
 
@@ -43,9 +40,9 @@ LAYERS = (
     Layer("C5", 32, 3),
     Layer("C6", 32, 3, dropout=0.05),
     Layer("C7", 32, 3, dropout=0.05, pool="max"),
-    Layer("T8", 24, 1, dropout=0.1),
+    Layer("T8", 24, 1, normalized=False),
     Layer("C9", 24, 3, dropout=0.05),
-    Layer("C10", 24, 3, normalized=False, pool="average"),
+    Layer("C10", 24, 3, pool="average"),
     Layer("C11", 10, 1, normalized=False),
 )
 POOLS = {"max": partial(nn.MaxPool2d, 2), "average": partial(nn.AdaptiveAvgPool2d, 1)}
@@ -59,8 +56,8 @@ def make_group_norm(channels: int) -> nn.GroupNorm:
 def make_layer_norm(channels: int) -> nn.GroupNorm:
     """Layer normalization over (C, H, W) of each image, which is group normalization with one group.
 
-    Without scale and shift: one of each for every element would be 243,712 parameters. The published variant has
-    47,452 parameters where this one has 47,404, because its T8 kept group normalization with scale and shift.
+    Without scale and shift: one of each for every element would be more parameters than the network has. The published
+    variant has 47,452 parameters where this one has 47,404: one of its layers of 24 channels kept another norm's.
     """
     return nn.GroupNorm(1, channels, affine=False)
 
