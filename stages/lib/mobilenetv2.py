@@ -22,16 +22,7 @@ STEM_CHANNELS, LAST_CHANNELS = 32, 1280
 
 # Strides of the stem and of the first block of each stage, by how many times smaller the last map is than the image.
 STRIDES = {
-    "reduce_32": (
-        2,
-        1,
-        2,
-        2,
-        2,
-        1,
-        2,
-        1,
-    ),  # the paper's, for 224 pixels (7x7 at the end): 1x1 at 32 pixels
+    "reduce_32": (2, 1, 2, 2, 2, 1, 2, 1),  # the paper's, for 224 pixels: 1x1 at 32 pixels
     "reduce_16": (1, 1, 2, 2, 2, 1, 2, 1),  # stem at stride 1: 2x2 at 32 pixels
     "reduce_8": (1, 1, 1, 2, 2, 1, 2, 1),  # stem and the stage of 24 channels at stride 1: 4x4 at 32 pixels
 }
