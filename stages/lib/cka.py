@@ -11,10 +11,9 @@ import torch
 def center_features(x: torch.Tensor) -> torch.Tensor:
     """float64 (N, p) with zero mean per feature from activations (N, ...): sums over fourth powers need the range."""
     x = x.flatten(1).double()
-    x = x - x.mean(0)
-    if not x.any():
+    if (x == x[0]).all():
         raise ValueError("all images have the same activations: their similarity is not defined")
-    return x
+    return x - x.mean(0)
 
 
 def sum_squared_products(x: torch.Tensor, y: torch.Tensor) -> float:
