@@ -105,6 +105,6 @@ def test_maps_are_flattened(rng):
 
 def test_what_has_no_similarity_is_refused():
     with pytest.raises(ValueError, match="same activations"):
-        compute_linear_cka(torch.ones(5, 2), torch.randn(5, 3))
+        compute_linear_cka(torch.full((7, 2), 0.1), torch.randn(7, 3))
     with pytest.raises(ValueError, match="5 images are compared with 6"):
         compute_linear_cka(torch.randn(5, 2), torch.randn(6, 3))
