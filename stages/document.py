@@ -64,6 +64,7 @@ def gather_data(params: Params) -> dict:
         "gradients": wording.tabulate_gradients(findings),
         "claims": wording.tabulate_claims(findings),
         "verdicts": wording.compare_with_claims(findings),
+        "others": wording.tabulate_others(findings),
         "caveat": CAVEAT,
         "sentences": write_sentences(findings),
     }

@@ -18,13 +18,19 @@ CLIPPED = ["batchnorm-clip", "layernorm-clip", "frn-clip"]
 
 @functools.cache
 def load_stages():
-    """Every stage of every pipeline, by the module that its command runs, such as stages.train."""
+    """Every stage of every pipeline, by the pipeline's folder and its name, such as stages/small_cnn train_images."""
     stages = {}
     for path in [ROOT / "dvc.yaml", *sorted(ROOT.glob("stages/*/dvc.yaml"))]:
-        package = ".".join(["stages", *path.relative_to(ROOT).parts[1:-1]])
         for name, stage in YAML(typ="safe").load(path.read_text())["stages"].items():
-            stages[f"{package}.{name}"] = stage
+            stages[f"{path.parent.relative_to(ROOT)} {name}"] = stage
     return stages
+
+
+def module_of(stage: dict) -> str:
+    """The module that a stage's command runs, such as stages.train."""
+    python, m, module = stage["cmd"].split()[:3]
+    assert (python, m) == ("python", "-m")
+    return module
 
 
 def imported_modules(path: Path) -> set[Path]:
@@ -48,18 +54,19 @@ def import_closure(path: Path) -> set[Path]:
     return found
 
 
-@pytest.mark.parametrize("module", load_stages())
-def test_declared_python_dependencies_are_the_imports(module):
+@pytest.mark.parametrize("name", load_stages())
+def test_declared_python_dependencies_are_the_imports(name):
     """Of the stage's own script and of what else it runs, such as the notebook's source."""
-    declared = {Path(dep) for dep in load_stages()[module]["deps"] if dep.endswith(".py")}
+    stage = load_stages()[name]
+    declared = {Path(dep) for dep in stage["deps"] if dep.endswith(".py")}
     scripts = {path for path in declared if path.parent != Path("stages/lib")}
-    assert Path(*module.split(".")).with_suffix(".py") in scripts
+    assert Path(*module_of(stage).split(".")).with_suffix(".py") in scripts
     assert declared == set().union(*map(import_closure, scripts))
 
 
 def test_every_stage_is_described_and_named_like_its_script():
-    for module, stage in load_stages().items():
-        assert stage["desc"] and stage["cmd"].split()[:3] == ["python", "-m", module]
+    for name, stage in load_stages().items():
+        assert stage["desc"] and module_of(stage).split(".")[-1] == name.split()[1]
 
 
 def test_the_library_imports_no_stage():

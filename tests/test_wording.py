@@ -143,3 +143,11 @@ def test_lists_of_words_are_joined_as_one_writes():
     assert wording.join(["a"]) == "a" and wording.join(["a", "b"]) == "a and b"
     assert wording.join(["a", "b", "c"]) == "a, b and c"
     assert wording.signed(-0.5) == "\u22120.50" and np.isclose(float(wording.signed(1.5)), 1.5)
+
+
+@pytest.mark.parametrize(("rate", "verdict"), [(0.87, "within that range"), (0.7, "not all within 85 to 90%")])
+def test_a_neighbours_claim_is_judged_by_the_data(rng, rate, verdict):
+    rows = wording.tabulate_others(make_findings(rng, {key: rate for key in EQUAL}))
+    assert len(rows) == 4 and all(len(row) == 4 for row in rows)
+    assert verdict in rows[0][3] and "not the same setting" in rows[3][3]
+    assert rows[1][3] == rows[2][3] == "Not part of this report."

@@ -11,7 +11,7 @@ from scipy import stats
 from stages.lib.files import StageError, read_json
 from stages.lib.labels import LABELS, name_of, split_key
 from stages.lib.params import Params
-from stages.lib.published import CLAIMED_BEST, CLAIMED_CLIP_EFFECT, SIX_ROWS
+from stages.lib.published import CLAIMED_BEST, CLAIMED_CLIP_EFFECT, OTHERS, SIX_ROWS, TRANSFER_RANGE
 from stages.lib.results import clip_effect, percent, test_accuracies
 from stages.lib.statistics import ALPHA, POWER, smallest_p
 
@@ -280,6 +280,19 @@ def tabulate_claims(findings: Findings) -> list[list[str]]:
             here = percent(findings.metrics[key], "test_accuracy")
             rows.append([name_of(key), f"{claimed:.2f}", f"{logged:.2f}", here])
     return rows
+
+
+def tabulate_others(findings: Findings) -> list[list[str]]:
+    """Rows study, claim, what its code or log shows, here."""
+    low, high = TRANSFER_RANGE
+    worst, best = (findings.accuracy(findings.ranking[end]) for end in (-1, 0))
+    verdict = "within that range" if low <= worst and best <= high else f"not all within {low} to {high}%"
+    transfer, *_, whole = OTHERS
+    here = {
+        transfer: f"{worst:.1f} to {best:.1f}% with transfer: {verdict}.",
+        whole: f"{best:.1f}% at best, with features.18 and the head alone trained: not the same setting.",
+    }
+    return [[study, *texts, here.get(study, "Not part of this report.")] for study, texts in OTHERS.items()]
 
 
 def tabulate_contrasts(findings: Findings) -> list[list[str]]:

@@ -1,0 +1,45 @@
+"""Draw the figures of a study that trains from images, and sum it up: `python -m stages.image_report small_cnn`."""
+
+import pandas as pd
+
+from stages.lib.cifar10 import CIFAR10Data
+from stages.lib.files import StageError, read_json, write_json
+from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
+from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.plotting import save_figure
+from stages.lib.predictions import load_predictions
+from stages.lib.stage import run_stage
+
+
+def describe(params: ImageParams, study: str) -> str:
+    """What a figure's reader must know of the recipe."""
+    recipe, _, _ = next(iter(list_variants(params, study).values()))
+    return (
+        f"{recipe.epochs} epochs of {recipe.optimizer}, {recipe.schedule}, batches of {recipe.batch_size}; "
+        f"{len(recipe.seeds)} seed{'s' if len(recipe.seeds) > 1 else ''}"
+    )
+
+
+def main(params: ImageParams, study: str) -> None:
+    variants, caption = list(list_variants(params, study)), describe(params, study)
+    try:
+        metrics = {name: read_json(f"metrics/{study}/train/{name}.json") for name in variants}
+        curves = {name: pd.read_csv(f"plots/{study}/curves/{name}.csv") for name in variants}
+    except FileNotFoundError as error:
+        raise StageError(f"{error.filename} does not exist; run `dvc repro stages/{study}/dvc.yaml`") from None
+    figures = {
+        "curves": draw_curves(curves, caption),
+        "accuracy": draw_accuracies(metrics, caption),
+        "frontier": draw_frontier(metrics, caption),
+    }
+    images = CIFAR10Data.load().images("test")
+    for name, found in load_predictions(variants, f"data/{study}").items():
+        figures[f"wrong_{name}"] = draw_wrong_images(images, found, name, caption)
+    for name, figure in figures.items():
+        save_figure(figure, f"plots/{study}/figures/{name}.png")
+    summary = {f"test_accuracy_{name}": own["test_accuracy"] for name, own in metrics.items()}
+    write_json(f"metrics/{study}/summary.json", {"seeds": next(iter(metrics.values()))["seeds"]} | summary)
+
+
+if __name__ == "__main__":
+    run_stage(main, "study", timing="{}/image_report", schema=ImageParams)

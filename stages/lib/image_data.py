@@ -1,0 +1,45 @@
+"""CIFAR-10's images as training data: one tensor, augmented anew for each epoch, in batches and without PIL."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stages.lib.augment import crop_and_flip, draw_augmentation
+from stages.lib.cifar10 import CIFAR10Data, stratified_take
+from stages.lib.device import choose_device
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images uint8 (N, 32, 32, 3) and labels int64 (N,), on the device that trains; see training.Data."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    val_inputs: torch.Tensor
+    val_labels: torch.Tensor
+    augmentation_seed: int | None  # None: every epoch sees the images as they are
+
+    def view(self, epoch: int) -> torch.Tensor:
+        """All training images, cropped and flipped by draws that depend on the seed and the epoch alone."""
+        if self.augmentation_seed is None:
+            return self.images
+        draws = draw_augmentation(len(self.images), self.augmentation_seed, epoch)
+        return crop_and_flip(self.images, torch.from_numpy(draws))
+
+
+def load_part(data: CIFAR10Data, part: str, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels of a part on the device that trains; the first `count` where one is given."""
+    images, labels = data.images(part)[:count], data.labels(part)[:count].astype(np.int64)
+    device = choose_device()
+    return torch.from_numpy(images).to(device), torch.from_numpy(labels)
+
+
+def load_image_data(data: CIFAR10Data, augmentation_seed: int | None, percent: float = 100) -> ImageData:
+    """The training part, or a stratified share of it that depends on its size alone, and the validation part."""
+    images, labels = load_part(data, "train")
+    count = round(len(labels) * percent / 100)
+    if count < len(labels):
+        chosen = torch.from_numpy(stratified_take(labels.numpy(), count, np.random.default_rng(count)))
+        images, labels = images[chosen.to(images.device)], labels[chosen]
+    return ImageData(images, labels, *load_part(data, "val"), augmentation_seed)

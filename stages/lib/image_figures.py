@@ -1,0 +1,92 @@
+"""Figures of a study that trains networks from images: curves, accuracies, cost against accuracy, wrong images."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from stages.lib.cifar10 import CLASSES
+from stages.lib.error_figures import draw_images
+from stages.lib.plotting import SEQUENCE
+from stages.lib.predictions import Predictions
+
+GALLERY = 32  # images
+COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per image"}
+
+
+def add_caption(figure: Figure, caption: str) -> None:
+    figure.supxlabel(caption, fontsize=7, color="#555555")
+
+
+def draw_curves(curves: dict[str, pd.DataFrame], caption: str) -> Figure:
+    """Loss and accuracy over epochs, a line per variant (mean over seeds), dashed for the training images."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 4))
+    for index, (name, table) in enumerate(curves.items()):
+        color = SEQUENCE[index % len(SEQUENCE)]
+        for axes, column in zip(panels, ("loss", "accuracy"), strict=True):
+            for part, style in (("train", "--"), ("val", "-")):
+                mean = table.groupby("epoch")[f"{part}_{column}"].mean()
+                axes.plot(mean.index, mean, style, color=color, lw=1.4, label=name if part == "val" else None)
+    panels[0].set(xlabel="epoch", ylabel="cross-entropy (nats)")
+    panels[1].set(xlabel="epoch", ylabel="accuracy")
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1))
+    for axes in panels:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    add_caption(figure, f"{caption}\nSolid: validation images; dashed: augmented training images, dropout on")
+    return figure
+
+
+def seed_accuracies(metrics: dict) -> np.ndarray:
+    """Test accuracy in per cent of every seed."""
+    return 100 * np.array([value for name, value in metrics.items() if name.startswith("test_accuracy_seed")])
+
+
+def draw_accuracies(metrics: dict[str, dict], caption: str) -> Figure:
+    """Test accuracy of every variant: a point per seed, a bar at the mean."""
+    figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(metrics) + 1.4))
+    for row, own in enumerate(metrics.values()):
+        values = seed_accuracies(own)
+        axes.plot(values, np.full(len(values), row), "o", color=SEQUENCE[3], alpha=0.5, ms=6, mew=0)
+        axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=SEQUENCE[3], lw=2.5)
+        axes.annotate(f"{values.mean():.2f}", (values.mean(), row), (0, 9), textcoords="offset points", fontsize=8)
+    axes.set_yticks(range(len(metrics)), metrics)
+    axes.set_ylim(len(metrics) - 0.4, -0.8)
+    axes.set_xlabel("test accuracy (%) of the epoch with the best validation accuracy")
+    add_caption(figure, f"{caption}. Points: seeds; bars and numbers: means")
+    return figure
+
+
+def find_frontier(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
+    """Positions of the variants that no other beats in accuracy at the same or a lower cost, by rising cost."""
+    order = np.lexsort((-accuracies, costs))
+    best = np.maximum.accumulate(accuracies[order])
+    return order[np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)]
+
+
+def draw_frontier(metrics: dict[str, dict], caption: str) -> Figure:
+    """Test accuracy against each cost, the frontier as a line."""
+    figure, panels = plt.subplots(1, len(COSTS), figsize=(4.6 * len(COSTS), 4.2), sharey=True)
+    accuracies = np.array([seed_accuracies(own).mean() for own in metrics.values()])
+    for axes, (column, label) in zip(panels, COSTS.items(), strict=True):
+        costs = np.array([own[column] for own in metrics.values()])
+        frontier = find_frontier(costs, accuracies)
+        axes.plot(costs[frontier], accuracies[frontier], color=SEQUENCE[0], lw=1.5, drawstyle="steps-post", zorder=1)
+        axes.plot(costs, accuracies, "o", color=SEQUENCE[3], ms=5)
+        for name, cost, accuracy in zip(metrics, costs, accuracies, strict=True):
+            axes.annotate(name, (cost, accuracy), (4, 4), textcoords="offset points", fontsize=7)
+        axes.set(xlabel=label, xscale="log")
+    panels[0].set_ylabel("test accuracy (%), mean over seeds")
+    add_caption(figure, f"{caption}. Line: no variant is more accurate at this cost or below")
+    return figure
+
+
+def draw_wrong_images(images: np.ndarray, found: Predictions, name: str, caption: str) -> Figure:
+    """Test images that the first seed gets wrong, the most confident errors first, with what it sees in them."""
+    predicted, confidence = found.predicted[0], found.probabilities[0].max(1)
+    wrong = np.flatnonzero(predicted != found.labels)
+    chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:GALLERY]
+    titles = [f"{CLASSES[found.labels[k]]}\nseen as {CLASSES[predicted[k]]}" for k in chosen]
+    heading = f"{name}: {len(wrong)} of {len(images)} test images are wrong, the most confident first"
+    return draw_images(images[chosen], titles, heading, caption)

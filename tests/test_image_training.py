@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from stages.lib.image_data import ImageData
+from stages.lib.image_studies import STUDIES, ImageParams, find_variant, list_variants
+from stages.lib.image_training import OPTIMIZERS, SCHEDULES, Recipe, train_image_seeds
+from stages.lib.params import ParamsError, load_params
+from tests.conftest import ROOT
+
+
+def trace(schedule, steps=30, lr=0.5):
+    """The learning rate of every step."""
+    optimizer = OPTIMIZERS["sgd"]([nn.Parameter(torch.zeros(1))], lr, 0.0)
+    scheduler, rates = SCHEDULES[schedule](optimizer, steps), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def test_the_schedules_are_what_their_names_say():
+    assert set(trace("constant")) == {0.5}
+    assert trace("cosine") == pytest.approx([0.25 * (1 + math.cos(math.pi * k / 30)) for k in range(30)])
+    assert trace("step") == pytest.approx([0.5] * 10 + [0.05] * 10 + [0.005] * 10)
+    rates = trace("one_cycle")
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(0.5) and 0 < top < 15 and rates[0] < 0.05 and rates[-1] < 1e-4
+    assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("sgd", 0.1 * (1 + 0.9) * (2 + 0.01 * 3)),  # Nesterov's first step
+        ("adam", 0.1),  # the sign of the gradient
+        ("adamw", 0.1 + 0.1 * 0.01 * 3),  # and decay apart from it
+    ],
+)
+def test_the_first_step_of_every_optimizer(name, step):
+    parameter = nn.Parameter(torch.tensor([3.0]))
+    optimizer = OPTIMIZERS[name]([parameter], 0.1, 0.01)
+    parameter.grad = torch.tensor([2.0])
+    optimizer.step()
+    assert 3 - parameter.item() == pytest.approx(step, rel=1e-5)
+
+
+class Brightness(nn.Module):
+    """Logits that are linear in an image's mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(1, 2)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, images):
+        return self.linear(images.float().mean((1, 2, 3))[:, None] / 255 - 0.5)
+
+
+def test_a_recipe_trains_every_seed(tmp_path):
+    labels = torch.arange(40) % 2
+    images = (labels * 255)[:, None, None, None].expand(40, 32, 32, 3).to(torch.uint8)
+    recipe = Recipe([3, 8], 5, 10, "sgd", 0.5, 0.0, "cosine", 100, None)
+    data = ImageData(images, labels, images, labels, None)
+    runs, timing = train_image_seeds("test", lambda seed: Brightness(), recipe, data, tmp_path)
+    assert [run.seed for run in runs] == [3, 8] and timing["epochs_timed"] == 10
+    for run in runs:
+        assert run.epoch == 5 and run.history[-1]["val_accuracy"] == 1 and run.history[-1]["val_loss"] < 0.5
+        assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0)  # the schedule ends with the last step
+
+
+def test_every_study_lists_its_variants():
+    params = load_params(ImageParams, ROOT / "params.yaml")
+    assert set(list_variants(params, "small_cnn")) == {"batchnorm", "groupnorm", "layernorm"}
+    recipe, network, settings = find_variant(params, "baseline", "25")
+    assert (recipe.percent, network, settings) == (25, "baseline_cnn", {})
+    assert find_variant(params, "mobilenetv2", "silu")[1:] == ("mobilenetv2", {"variant": "silu"})
+    with pytest.raises(ParamsError, match="'vgg' is no study of images; it must be one of baseline, "):
+        list_variants(params, "vgg")
+    for study in STUDIES:
+        with pytest.raises(ParamsError, match=f"'frn' is no variant of {study}; params.yaml lists "):
+            find_variant(params, study, "frn")

@@ -1,0 +1,87 @@
+"""The studies that train from images, run tiny by their own pipelines on real CIFAR-10."""
+
+import numpy as np
+import pytest
+import torch
+
+from stages.lib.image_model import make_image_classifier
+from tests.test_pipeline import stages_run
+
+TINY = {
+    "baseline": ["baseline.epochs=2", "baseline.seeds=[0,1]", "baseline.percents=[50,100]", "baseline.batch_size=16"],
+    "small_cnn": ["small_cnn.epochs=2", "small_cnn.norms=[groupnorm,layernorm]", "small_cnn.batch_size=16"],
+    "mobilenetv2": ["mobilenetv2.epochs=1", "mobilenetv2.variants=[plain,width_0.5]", "mobilenetv2.batch_size=16"],
+}
+TRAINED = {"baseline": ["50", "100"], "small_cnn": ["groupnorm", "layernorm"], "mobilenetv2": ["plain", "width_0.5"]}
+
+
+@pytest.fixture(scope="module")
+def neighbours(tiny, tmp_path_factory):
+    """The tiny study with all three neighbours run."""
+    checkout = tiny.copy_to(tmp_path_factory.mktemp("neighbours") / "copy")
+    checkout.set_params(*sum(TINY.values(), []))
+    checkout.outputs = {study: checkout.run("dvc", "repro", f"stages/{study}/dvc.yaml") for study in TINY}
+    return checkout
+
+
+@pytest.mark.parametrize("study", TINY)
+def test_a_neighbour_runs_its_variants_and_nothing_twice(neighbours, study):
+    expected = {f"stages/{study}/dvc.yaml:train_images@{name}" for name in TRAINED[study]}
+    expected.add(f"stages/{study}/dvc.yaml:image_report")
+    assert stages_run(neighbours.outputs[study]) == expected
+    assert "up to date" in neighbours.run("dvc", "repro", f"stages/{study}/dvc.yaml")
+    assert stages_run(neighbours.run("dvc", "repro")) == set()  # the main study does not know of it
+
+
+@pytest.mark.parametrize("study", TINY)
+def test_metrics_have_the_main_studys_keys_and_costs(neighbours, study):
+    main = neighbours.read_json("metrics/train/frn-clip.json")
+    summary = neighbours.read_json(f"metrics/{study}/summary.json")
+    for name in TRAINED[study]:
+        own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
+        shared = {key for key in main if not key.startswith("test_accuracy_seed")}
+        assert shared | {"parameters", "multiply_adds"} <= own.keys()
+        assert summary[f"test_accuracy_{name}"] == own["test_accuracy"]
+
+
+@pytest.mark.parametrize("study", TINY)
+def test_a_checkpoint_and_the_stored_predictions_give_the_recorded_accuracy(neighbours, study):
+    name = TRAINED[study][-1]
+    own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
+    about = neighbours.read_json("data/stats.json")
+    checkpoint = torch.load(neighbours.folder / f"models/{study}/{name}/seed0.pt", weights_only=True)
+    colors = {"mean": about["mean"], "std": about["std"]}
+    model = make_image_classifier(checkpoint["network"], seed=0, **colors, **checkpoint["settings"]).eval()
+    model.load_state_dict(checkpoint["state_dict"])
+    with np.load(neighbours.folder / "data/cifar10.npz") as arrays, np.load(neighbours.folder / "data/split.npz") as at:
+        images, labels = (arrays[f"test_{what}"][at["test"]] for what in ("images", "labels"))
+    with torch.no_grad():
+        found = model(torch.from_numpy(images)).argmax(1).numpy()
+    assert abs((found == labels).mean() - own["test_accuracy_seed0"]) <= 2 / len(labels)  # products in bfloat16
+    with np.load(neighbours.folder / f"data/{study}/{name}.npz") as stored:
+        accuracy = (stored["probabilities"][0].argmax(1) == stored["labels"]).mean()
+        np.testing.assert_array_equal(stored["labels"], labels)
+    assert accuracy == own["test_accuracy_seed0"]
+
+
+def test_figures_are_drawn_for_every_study(neighbours):
+    for study, names in TRAINED.items():
+        folder = neighbours.folder / "plots" / study / "figures"
+        assert {"curves.png", "accuracy.png", "frontier.png"} | {f"wrong_{n}.png" for n in names} == {
+            path.name for path in folder.iterdir()
+        }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides", "message"),
+    [
+        (["train_images", "vgg", "plain"], [], "'vgg' is no study of images"),
+        (["train_images", "small_cnn", "frn"], [], "'frn' is no variant of small_cnn"),
+        (["train_images", "small_cnn", "groupnorm"], ["small_cnn.batch_size=1000"], "only 160 training images"),
+        (["train_images", "small_cnn", "groupnorm"], ["small_cnn.schedule=linear"], "one of constant, one_cycle"),
+    ],
+)
+def test_bad_input_gets_one_message(scratch_copy, arguments, overrides, message):
+    scratch_copy.set_params(*overrides)
+    output = scratch_copy.stage(*arguments, fails=True)
+    assert message in output and "Traceback" not in output
