@@ -18,7 +18,11 @@ REFERENCE_PLOTS := curves statistics documents/report.pdf
 INSTALL = .venv/bin/uv pip install --quiet --no-cache --python .venv/bin/python --require-hashes -r requirements.lock
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 
-.PHONY: help setup repro quick reference test bench plots clean distclean
+NEIGHBOURS := $(patsubst %,stages/%/dvc.yaml,baseline small_cnn mobilenetv2)
+# MobileNetV2 for a GPU: every image, 200 epochs, three seeds.
+FULL := epochs=200 percent=100 strides=reduce_8 precision=auto batch_size=128 lr=0.1 schedule=cosine 'seeds=[0,1,2]'
+
+.PHONY: help setup repro quick reference neighbours full test bench plots clean distclean
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -57,6 +61,12 @@ reference: setup  ## the study with six seeds, in .reference; results to metrics
 	rm -rf metrics/reference plots/reference && mkdir -p plots/reference
 	cp -r .reference/metrics metrics/reference
 	cp -rL $(addprefix .reference/plots/,$(REFERENCE_PLOTS)) plots/reference
+
+neighbours: setup  ## the studies that train from images, at the profile of params.yaml
+	dvc repro $(NEIGHBOURS)
+
+full: setup  ## MobileNetV2 and its variants at full length, for a GPU: an experiment of DVC
+	dvc exp run $(addprefix -S mobilenetv2.,$(FULL)) stages/mobilenetv2/dvc.yaml
 
 test: setup  ## run the tests
 	ruff check stages tests

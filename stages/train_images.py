@@ -26,7 +26,7 @@ def main(params: ImageParams, study: str, variant: str) -> dict:
     recipe, network, settings = find_variant(params, study, variant)
     data, about = CIFAR10Data.load(), read_json("data/stats.json")
     colors = {"mean": about["mean"], "std": about["std"]}
-    dtype = choose_dtype(params.train.precision, choose_device())
+    dtype = choose_dtype(recipe.precision, choose_device())
     scratch = SCRATCH / study / variant
     with locked(scratch, f"training of {variant} in {study}"):
         images = load_image_data(data, recipe.augmentation_seed, recipe.percent)

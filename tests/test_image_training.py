@@ -64,7 +64,7 @@ class Brightness(nn.Module):
 def test_a_recipe_trains_every_seed(tmp_path):
     labels = torch.arange(40) % 2
     images = (labels * 255)[:, None, None, None].expand(40, 32, 32, 3).to(torch.uint8)
-    recipe = Recipe([3, 8], 5, 10, "sgd", 0.5, 0.0, "cosine", 100, None)
+    recipe = Recipe([3, 8], 5, 10, "sgd", 0.5, 0.0, "cosine", 100, None, "float32")
     data = ImageData(images, labels, images, labels, None)
     runs, timing = train_image_seeds("test", lambda seed: Brightness(), recipe, data, tmp_path)
     assert [run.seed for run in runs] == [3, 8] and timing["epochs_timed"] == 10
@@ -78,7 +78,10 @@ def test_every_study_lists_its_variants():
     assert set(list_variants(params, "small_cnn")) == {"batchnorm", "groupnorm", "layernorm"}
     recipe, network, settings = find_variant(params, "baseline", "25")
     assert (recipe.percent, network, settings) == (25, "baseline_cnn", {})
-    assert find_variant(params, "mobilenetv2", "silu")[1:] == ("mobilenetv2", {"variant": "silu"})
+    assert find_variant(params, "mobilenetv2", "silu")[1:] == (
+        "mobilenetv2",
+        {"variant": "silu", "strides": params.mobilenetv2.strides},
+    )
     with pytest.raises(ParamsError, match="'vgg' is no study of images; it must be one of baseline, "):
         list_variants(params, "vgg")
     for study in STUDIES:

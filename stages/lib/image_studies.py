@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from stages.lib.image_training import Recipe
-from stages.lib.mobilenetv2 import VARIANTS
-from stages.lib.params import Params, ParamsError, list_of
+from stages.lib.mobilenetv2 import STRIDES, VARIANTS
+from stages.lib.params import Params, ParamsError, choice, list_of
 from stages.lib.small_cnn import NORMS
 
 
@@ -20,6 +20,7 @@ class SmallCNN(Recipe):
 
 @dataclass(frozen=True)
 class MobileNetV2(Recipe):
+    strides: str = choice(*STRIDES)
     variants: list[str] = list_of(", ".join(VARIANTS), lambda v: v in VARIANTS)
 
 
@@ -34,7 +35,7 @@ class ImageParams(Params):
 STUDIES = {
     "baseline": lambda s: {f"{p:g}": (replace(s, percent=p), "baseline_cnn", {}) for p in s.percents},
     "small_cnn": lambda s: {norm: (s, "small_cnn", {"norm": norm}) for norm in s.norms},
-    "mobilenetv2": lambda s: {name: (s, "mobilenetv2", {"variant": name}) for name in s.variants},
+    "mobilenetv2": lambda s: {v: (s, "mobilenetv2", {"variant": v, "strides": s.strides}) for v in s.variants},
 }
 
 

@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 
 from stages.lib.device import choose_device
 from stages.lib.image_data import ImageData
-from stages.lib.params import choice, integer, is_int, list_of, number, optional
+from stages.lib.params import PRECISIONS, choice, integer, is_int, list_of, number, optional
 from stages.lib.training import Run, train_runs
 
 OPTIMIZERS = {
@@ -44,6 +44,7 @@ class Recipe:
     schedule: str = choice(*SCHEDULES)
     percent: float = number("in (0, 100]", lambda v: 0 < v <= 100)
     augmentation_seed: int | None = optional(integer(0))
+    precision: str = choice(*PRECISIONS)
 
 
 def train_image_seeds(
