@@ -21,6 +21,12 @@ TINY = [
     "landscape.points=5",
     "gradients.batch_size=16",
     "gradients.batches=5",
+    "curvature.images=40",
+    "curvature.probes=2",
+    "curvature.lanczos_steps=8",
+    "curvature.pairs=2",
+    "curvature.grid_images=20",
+    "curvature.grid_points=3",
 ]
 
 

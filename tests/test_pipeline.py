@@ -90,7 +90,7 @@ def stages_run(output: str) -> set[str]:
 
 
 def test_a_second_repro_runs_nothing(tiny):
-    assert len(stages_run(tiny.first_output)) == 32
+    assert len(stages_run(tiny.first_output)) == 39
     output = tiny.run("dvc", "repro")
     assert stages_run(output) == set() and "up to date" in output
 
@@ -98,14 +98,21 @@ def test_a_second_repro_runs_nothing(tiny):
 def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_without_training(scratch_copy):
     scratch_copy.set_params("clip=0.5")
     output = scratch_copy.run("dvc", "repro")
-    stages = ("train", "landscape", "gradients", "predictions")
+    stages = ("train", "landscape", "gradients", "curvature", "predictions")
     followers = {f"{stage}@{key}" for stage in stages for key in CLIPPED}
-    assert stages_run(output) == followers | {"statistics", "errors", "report", "document", "notebook"}
+    assert stages_run(output) == followers | {
+        "curvature_summary",
+        "statistics",
+        "errors",
+        "report",
+        "document",
+        "notebook",
+    }
 
     scratch_copy.set_params("clip=1.0")
     output = scratch_copy.run("dvc", "repro")
     assert stages_run(output) == set()
-    assert output.count("is cached - skipping run") == 17
+    assert output.count("is cached - skipping run") == 21
     assert scratch_copy.run("git", "status", "--porcelain", "metrics", "plots", "dvc.lock") == ""
 
 
@@ -115,6 +122,7 @@ def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_withou
         ("train.dropout=0.4", "train@"),
         ("landscape.seed=1", "landscape@"),
         ("gradients.seed=1", "gradients@"),
+        ("curvature.seed=1", "curvature@"),
         ("features.views=3", "features"),
         ("backbone.image_size=96", "backbone"),
         ("data.split_seed=1", "prepare"),
@@ -144,9 +152,9 @@ def test_the_plots_page_has_all_curves_and_figures_and_needs_no_network(tiny):
     page = (tiny.folder / "dvc_plots/index.html").read_text()
     for title in ("Validation accuracy", "Validation loss", "Training loss", "Gradient norm"):
         assert title in page
-    charts = 4 + 3 * 6 + 2  # the overlays; losses, layers and ratios of every configuration; the contrasts
+    charts = 4 + 4 * 6 + 2  # the overlays; losses, layers, ratios and eigenvalues of every configuration; the contrasts
     assert page.count("vegaEmbed(") == charts
-    pictures = 2 + 11 + 4 + 1  # of the data, the report, the errors and the contrasts
+    pictures = 2 + 11 + 4 + 1 + 7  # of the data, the report, the errors, the contrasts and the curvature
     assert len(list((tiny.folder / "dvc_plots/static").glob("*.png"))) == pictures
     assert (ROOT / ".venv/share/vega.js").exists(), "run `make setup`"
     assert '<script src="../.venv/share/vega.js">' in page

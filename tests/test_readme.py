@@ -8,7 +8,14 @@ import pandas as pd
 from stages.cache_study.params import CacheStudyParams
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
-from stages.lib.wording import describe_errors, describe_power, describe_significance, load_findings
+from stages.lib.wording import (
+    describe_correlations,
+    describe_curvature,
+    describe_errors,
+    describe_power,
+    describe_significance,
+    load_findings,
+)
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -57,7 +64,8 @@ def test_the_durations_are_the_committed_ones():
         f"landscape, {len(keys)} configurations": [f"landscape-{key}" for key in keys],
         f"gradients, {len(keys)} configurations": [f"gradients-{key}" for key in keys],
         f"predictions, {len(keys)} configurations": [f"predictions-{key}" for key in keys],
-        "statistics and errors": ["statistics", "errors"],
+        f"curvature, {len(keys)} configurations": [f"curvature-{key}" for key in keys],
+        "statistics, errors and curvature_summary": ["statistics", "errors", "curvature_summary"],
         "report, document and notebook": ["report", "document", "notebook"],
     }
     seconds = {
@@ -90,7 +98,8 @@ def test_the_sentences_on_significance_and_errors_are_the_reports_own():
     findings, text = load_findings(load_params(path=ROOT / "params.yaml"), ROOT), " ".join(README.split())
     for family in ("norms", "clipping"):
         assert describe_significance(findings, family) in text, describe_significance(findings, family)
-    for sentence in (describe_power(findings), describe_errors(findings)):
+    for describe in (describe_power, describe_errors, describe_curvature, describe_correlations):
+        sentence = describe(findings)
         assert sentence in text, sentence
 
 

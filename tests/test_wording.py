@@ -31,6 +31,13 @@ def make_findings(rng, rates, seeds=6, placement="vector"):
         metrics=metrics,
         gradients={key: gradient | {"grad_norm": index + 1.0} for index, key in enumerate(rates)},
         landscapes={key: {"flat_share": 0.1 * index} for index, key in enumerate(rates)},
+        curvature={
+            key: dict.fromkeys(("lambda_min", "trace", "sharpness_box", "sharpness_ball"), -0.5)
+            | {"lambda_max": 10.0 * (index + 1), "ratio": 0.1}
+            for index, key in enumerate(rates)
+        },
+        correlations={"models": 36, "all_trace": 0.5, "all_ratio": 0.1, "all_significant": 1}
+        | {"within_norms_trace": 0.1, "within_norms_ratio": 0.0, "within_norms_significant": 0},
         errors={"always_right": 0.5, "always_wrong": 0.05, "contested": 0.01},
         contrasts=compare_over_seeds(predictions, NORMS),
         tests=compare_over_images(predictions, NORMS),
@@ -151,3 +158,18 @@ def test_a_neighbours_claim_is_judged_by_the_data(rng, rate, verdict):
     assert len(rows) == 4 and all(len(row) == 4 for row in rows)
     assert verdict in rows[0][3] and "not the same setting" in rows[3][3]
     assert rows[1][3] == rows[2][3] == "Not part of this report."
+
+
+def test_curvature_is_told_by_the_extremes_and_by_what_correlates(rng):
+    findings = make_findings(rng, EQUAL)
+    text = wording.describe_curvature(findings)
+    assert "FRN, clipped (60)" in text and "BatchNorm, no clipping (10)" in text and "is 0.10 times" in text
+    text = wording.describe_correlations(findings)
+    assert "all 36 models, 1 of 2 measures" in text and "0 of 2 do" in text
+    assert wording.tabulate_curvature(findings)[0] == [
+        "BatchNorm, no clipping",
+        "10",
+        *["\u22120.5"],
+        "0.1",
+        *["\u22120.5"] * 3,
+    ]

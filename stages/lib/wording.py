@@ -27,6 +27,8 @@ class Findings:
     metrics: dict[str, dict]
     gradients: dict[str, dict]
     landscapes: dict[str, dict]
+    curvature: dict[str, dict]
+    correlations: dict  # of curvature measures with the generalization gap
     errors: dict
     contrasts: pd.DataFrame  # compare_over_seeds
     tests: pd.DataFrame  # compare_over_images
@@ -61,6 +63,8 @@ def load_findings(params: Params, root: Path = Path()) -> Findings:
             metrics=read_all("train"),
             gradients=read_all("gradients"),
             landscapes=read_all("landscape"),
+            curvature=read_all("curvature"),
+            correlations=read_json(root / "metrics/curvature.json"),
             errors=read_json(root / "metrics/errors.json"),
             contrasts=pd.read_csv(root / "plots/statistics/seeds.csv"),
             tests=pd.read_csv(root / "plots/statistics/images.csv"),
@@ -244,6 +248,37 @@ def describe_landscapes(findings: Findings) -> str:
     if high == findings.ranking[-1]:
         text += " The flattest landscape is the least accurate configuration's: flatness alone predicts nothing here."
     return text
+
+
+def describe_curvature(findings: Findings) -> str:
+    tops = {key: findings.curvature[key]["lambda_max"] for key in findings.metrics}
+    high, low = max(tops, key=tops.get), min(tops, key=tops.get)
+    ratios = [findings.curvature[key]["ratio"] for key in findings.metrics]
+    return (
+        f"The Hessian of the validation loss over the head's parameters has its largest eigenvalue for {name_of(high)} "
+        f"({tops[high]:.3g}) and its smallest largest one for {name_of(low)} ({tops[low]:.3g}). The most negative "
+        f"eigenvalue is {span(ratios)} times the largest in size: near the weights the loss bends down too."
+    )
+
+
+def describe_correlations(findings: Findings) -> str:
+    """How many measures of curvature go along with the generalization gap, over all models and within norms."""
+    found = findings.correlations
+    measures = sum(name.startswith("all_") for name in found) - 1
+    return (
+        f"Over all {found['models']} models, {found['all_significant']} of {measures} measures of curvature correlate "
+        "with the generalization gap after Holm's correction; where each norm's mean is taken out, so that differences "
+        f"between norms do not count, {found['within_norms_significant']} of {measures} do."
+    )
+
+
+def tabulate_curvature(findings: Findings) -> list[list[str]]:
+    """Rows configuration, largest and lowest eigenvalue, their ratio, trace, sharpness in the box and in the ball."""
+    columns = ("lambda_max", "lambda_min", "ratio", "trace", "sharpness_box", "sharpness_ball")
+    return [
+        [name_of(key), *(f"{findings.curvature[key][name]:.3g}".replace("-", "\u2212") for name in columns)]
+        for key in findings.metrics
+    ]
 
 
 def describe_errors(findings: Findings) -> str:

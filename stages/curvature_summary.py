@@ -1,0 +1,25 @@
+"""Draw the curvature of all configurations, and say what of it goes along with the generalization gap."""
+
+from stages.lib.curvature_figures import FIGURES, draw_correlations
+from stages.lib.curvature_results import correlate_with_gap, load_curvature, summarize_correlations
+from stages.lib.files import write, write_json
+from stages.lib.params import Params
+from stages.lib.plotting import save_figure
+from stages.lib.stage import run_stage
+from stages.lib.statistics import ALPHA
+
+
+def main(params: Params) -> None:
+    results = load_curvature(params.norms)
+    table = correlate_with_gap(results.models)
+    for name, draw in FIGURES.items():
+        save_figure(draw(results), f"plots/curvature_figures/{name}.png")
+    save_figure(draw_correlations(results, table), "plots/curvature_figures/correlations.png")
+    write("plots/curvature_correlations.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    write_json("metrics/curvature.json", summarize_correlations(table))
+    found = table[(table["scope"] == "within norms") & (table["p_adjusted"] < ALPHA)]["measure"].tolist()
+    print(f"within norms, {len(found)} measures go along with the generalization gap: {', '.join(found) or 'none'}")
+
+
+if __name__ == "__main__":
+    run_stage(main, timing="curvature_summary")
