@@ -352,3 +352,15 @@ def test_a_difference_between_norms_alone_does_not_show_within_norms(rng):
     within = table.loc["within norms"]
     assert within.loc["trace", "rho"] > 0.9 and within.loc["trace", "p_adjusted"] < 0.05
     assert (within.drop("trace")["rho"].abs() < 0.6).all() and (within["p_adjusted"] >= within["p"]).all()
+
+
+def test_the_loss_has_a_head_of_its_own_which_other_threads_cannot_meet():
+    """functional_call swaps the parameters of the module that it is given: seen by its forward hooks."""
+    head = make_head("batchnorm", 12, seed=0).eval()
+    block, labels = torch.randn(20, 12), torch.arange(20) % 10
+    loss, seen = make_loss(head, block, labels), []
+    head.norm.register_forward_hook(lambda *_: seen.append("the head itself"))
+    value = loss(weights_of(head) + 0.01).item()
+    assert seen == []
+    expected = F.cross_entropy(move_head(head, torch.full_like(weights_of(head), 0.01))(block), labels).item()
+    assert value == pytest.approx(expected, rel=1e-5)

@@ -55,7 +55,11 @@ def pool_block(model: TransferModel, features: torch.Tensor) -> torch.Tensor:
 
 
 def make_loss(head: Head, block: torch.Tensor, labels: torch.Tensor) -> Loss:
-    """The loss of `head` as a function of its parameters; BatchNorm keeps the statistics that `head` has."""
+    """The loss of `head` as a function of its parameters; BatchNorm keeps the statistics that `head` has.
+
+    On a copy of `head`: functional_call swaps a module's parameters while it runs, which other threads would see.
+    """
+    head = copy.deepcopy(head)
     shapes = {name: p.shape for name, p in head.named_parameters()}
 
     def loss(w: torch.Tensor) -> torch.Tensor:
