@@ -255,8 +255,8 @@ def describe_curvature(findings: Findings) -> str:
     high, low = max(tops, key=tops.get), min(tops, key=tops.get)
     ratios = [findings.curvature[key]["ratio"] for key in findings.metrics]
     return (
-        f"The Hessian of the validation loss over the head's parameters has its largest eigenvalue for {name_of(high)} "
-        f"({tops[high]:.3g}) and its smallest largest one for {name_of(low)} ({tops[low]:.3g}). The most negative "
+        "Over the head's parameters, the largest eigenvalue of the validation loss's Hessian is highest for "
+        f"{name_of(high)} ({tops[high]:.3g}) and lowest for {name_of(low)} ({tops[low]:.3g}). The most negative "
         f"eigenvalue is {span(ratios)} times the largest in size: near the weights the loss bends down too."
     )
 
