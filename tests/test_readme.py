@@ -103,6 +103,13 @@ def test_the_sentences_on_significance_and_errors_are_the_reports_own():
         assert sentence in text, sentence
 
 
+def test_the_sentence_on_saddles_holds_for_the_committed_metrics():
+    """ "About half" for FRN, "a tenth or less" for the others."""
+    for key in load_params(path=ROOT / "params.yaml").keys:
+        ratio = read(f"metrics/curvature/{key}.json")["ratio"]
+        assert 0.4 < ratio < 0.6 if key.startswith("frn") else ratio <= 0.1, (key, ratio)
+
+
 def test_the_weights_named_are_those_that_were_used():
     assert f"the weights are `{read('metrics/summary.json')['weights']}`" in README
 
