@@ -135,6 +135,23 @@ Markdown(wording.describe_landscapes(findings))
 Image("plots/figures/landscape_contours.png")
 
 # %% [markdown]
+# ## Curvature
+#
+# The Hessian of the validation loss over the head's parameters, at the trained weights and around them.
+
+# %%
+Markdown(f"{wording.describe_curvature(findings)} {wording.describe_correlations(findings)}")
+
+# %%
+Image("plots/curvature_figures/densities.png")
+
+# %%
+Image("plots/curvature_figures/slices.png")
+
+# %%
+Image("plots/curvature_figures/correlations.png")
+
+# %% [markdown]
 # ## Errors
 
 # %%
