@@ -1,6 +1,7 @@
 """The studies that train from images, run tiny by their own pipelines on real CIFAR-10."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -27,7 +28,8 @@ def neighbours(tiny, tmp_path_factory):
 @pytest.mark.parametrize("study", TINY)
 def test_a_neighbour_runs_its_variants_and_nothing_twice(neighbours, study):
     expected = {f"stages/{study}/dvc.yaml:train_images@{name}" for name in TRAINED[study]}
-    expected.add(f"stages/{study}/dvc.yaml:image_report")
+    own = {"baseline": ["image_report", "transfer", "compare"]}.get(study, ["image_report"])
+    expected |= {f"stages/{study}/dvc.yaml:{stage}" for stage in own}
     assert stages_run(neighbours.outputs[study]) == expected
     assert "up to date" in neighbours.run("dvc", "repro", f"stages/{study}/dvc.yaml")
     assert stages_run(neighbours.run("dvc", "repro")) == set()  # the main study does not know of it
@@ -62,6 +64,20 @@ def test_a_checkpoint_and_the_stored_predictions_give_the_recorded_accuracy(neig
         accuracy = (stored["probabilities"][0].argmax(1) == stored["labels"]).mean()
         np.testing.assert_array_equal(stored["labels"], labels)
     assert accuracy == own["test_accuracy_seed0"]
+
+
+def test_transfer_and_scratch_are_set_side_by_side(neighbours):
+    summary = neighbours.read_json("metrics/baseline/comparison.json")
+    for percent in TRAINED["baseline"]:
+        for way, folder in (("transfer", "transfer"), ("scratch", "train")):
+            own = neighbours.read_json(f"metrics/baseline/{folder}/{percent}.json")
+            assert summary[f"test_accuracy_{way}_{percent}"] == own["test_accuracy"]
+    curves = pd.read_csv(neighbours.folder / "plots/baseline/transfer.csv")
+    assert curves.groupby("percent")["images"].first().to_dict() == {50: 80, 100: 160}
+    assert {path.name for path in (neighbours.folder / "plots/baseline/comparison").iterdir()} == {
+        "curves.png",
+        "shares.png",
+    }
 
 
 def test_figures_are_drawn_for_every_study(neighbours):

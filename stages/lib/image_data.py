@@ -6,8 +6,9 @@ import numpy as np
 import torch
 
 from stages.lib.augment import crop_and_flip, draw_augmentation
-from stages.lib.cifar10 import CIFAR10Data, stratified_take
+from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.device import choose_device
+from stages.lib.shares import choose_share
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,5 @@ def load_part(data: CIFAR10Data, part: str, count: int | None = None) -> tuple[t
 def load_image_data(data: CIFAR10Data, augmentation_seed: int | None, percent: float = 100) -> ImageData:
     """The training part, or a stratified share of it that depends on its size alone, and the validation part."""
     images, labels = load_part(data, "train")
-    count = round(len(labels) * percent / 100)
-    if count < len(labels):
-        chosen = torch.from_numpy(stratified_take(labels.numpy(), count, np.random.default_rng(count)))
-        images, labels = images[chosen.to(images.device)], labels[chosen]
-    return ImageData(images, labels, *load_part(data, "val"), augmentation_seed)
+    chosen = choose_share(labels, percent)
+    return ImageData(images[chosen.to(images.device)], labels[chosen], *load_part(data, "val"), augmentation_seed)

@@ -1,0 +1,44 @@
+"""Set the frozen transfer model beside the CNN from scratch, in figures and in a summary."""
+
+import pandas as pd
+
+from stages.lib.captions import caption_of_study
+from stages.lib.files import read_json, write_json
+from stages.lib.image_studies import ImageParams
+from stages.lib.plotting import save_figure
+from stages.lib.share_figures import Comparison, draw_curves, draw_shares, first_epoch_at
+from stages.lib.stage import run_stage
+
+LEVELS = (0.6, 0.7, 0.8)  # of validation accuracy
+
+
+def load_comparison(percents: list[float]) -> Comparison:
+    percents, most = sorted(percents), max(percents)
+    folders = {"transfer": "metrics/baseline/transfer", "scratch": "metrics/baseline/train"}
+    transfer = pd.read_csv("plots/baseline/transfer.csv")
+    return Comparison(
+        {way: {p: read_json(f"{folder}/{p:g}.json") for p in percents} for way, folder in folders.items()},
+        {
+            "transfer": transfer[transfer["percent"] == most],
+            "scratch": pd.read_csv(f"plots/baseline/curves/{most:g}.csv"),
+        },
+        round(100 * transfer["images"].max() / most),
+    )
+
+
+def main(params: ImageParams) -> None:
+    study = params.baseline
+    comparison, caption = load_comparison(study.percents), caption_of_study(len(study.seeds))
+    save_figure(draw_curves(comparison, caption), "plots/baseline/comparison/curves.png")
+    save_figure(draw_shares(comparison, caption), "plots/baseline/comparison/shares.png")
+    summary: dict[str, float | None] = {"seeds": len(study.seeds)}
+    for way, by_share in comparison.metrics.items():
+        summary |= {f"test_accuracy_{way}_{percent:g}": own["test_accuracy"] for percent, own in by_share.items()}
+        summary |= {
+            f"epochs_to_{100 * level:.0f}pct_{way}": first_epoch_at(comparison.curves[way], level) for level in LEVELS
+        }
+    write_json("metrics/baseline/comparison.json", summary)
+
+
+if __name__ == "__main__":
+    run_stage(main, timing="baseline/compare", schema=ImageParams)

@@ -1,0 +1,68 @@
+"""Figures of transfer against training from scratch: over epochs, and over the number of training images."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from stages.lib.plotting import SEQUENCE
+from stages.lib.results import test_accuracies
+
+WAYS = {"transfer": ("frozen MobileNetV2, plain head", SEQUENCE[3]), "scratch": ("CNN from scratch", SEQUENCE[1])}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of either way, `transfer` and `scratch`: metrics by share of the images in per cent, curves of the largest."""
+
+    metrics: dict[str, dict[float, dict]]
+    curves: dict[str, pd.DataFrame]
+    images: int  # training images at 100%
+
+
+def draw_curves(comparison: Comparison, caption: str) -> Figure:
+    """Loss and accuracy of both over epochs, validation solid, training dashed."""
+    figure, panels = plt.subplots(1, 2, figsize=(9.5, 3.9))
+    for way, (label, color) in WAYS.items():
+        groups = comparison.curves[way].groupby("epoch")
+        for axes, column in zip(panels, ("loss", "accuracy"), strict=True):
+            for part, style in (("train", "--"), ("val", "-")):
+                mean = groups[f"{part}_{column}"].mean()
+                axes.plot(mean.index, mean, style, color=color, label=label if part == "val" else None)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xlabel("epoch")
+    panels[0].set_ylabel("cross-entropy (nats)")
+    panels[1].set_ylabel("accuracy")
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1))
+    panels[0].legend()
+    figure.supxlabel(f"{caption}\nSolid: validation, dashed: training (dropout on)", fontsize=7, color="#555555")
+    return figure
+
+
+def draw_shares(comparison: Comparison, caption: str) -> Figure:
+    """Test accuracy and generalization gap against the number of training images; a point per seed, a line per mean."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.9))
+    for way, (label, color) in WAYS.items():
+        own = comparison.metrics[way]
+        counts = [comparison.images * percent / 100 for percent in own]
+        accuracies = [100 * test_accuracies(metrics) for metrics in own.values()]
+        left.plot(counts, [values.mean() for values in accuracies], color=color, label=label)
+        for count, values in zip(counts, accuracies, strict=True):
+            left.plot(np.full(len(values), count), values, "o", color=color, alpha=0.5, ms=5, mew=0)
+        right.plot(counts, [100 * metrics["generalization_gap"] for metrics in own.values()], "o-", color=color, ms=5)
+    for axes in (left, right):
+        axes.set(xscale="log", xlabel="training images")
+    left.set_ylabel("test accuracy (%)")
+    right.set_ylabel("training less test accuracy (points)")
+    left.legend()
+    figure.supxlabel(caption, fontsize=7, color="#555555")
+    return figure
+
+
+def first_epoch_at(curves: pd.DataFrame, accuracy: float) -> float | None:
+    """Mean over seeds of the first epoch whose validation accuracy is at least `accuracy`; None if a seed never is."""
+    reached = curves[curves["val_accuracy"] >= accuracy].groupby("seed")["epoch"].min()
+    return float(reached.mean()) if len(reached) == curves["seed"].nunique() else None
