@@ -348,7 +348,7 @@ def test_a_difference_between_norms_alone_does_not_show_within_norms(rng):
             seeds[f"{norm}-{mode}"] = frame
     results = CurvatureResults(["batchnorm", "layernorm", "frn"], list(seeds), seeds, {})
     table = correlate_with_gap(results.models).set_index(["scope", "measure"])
-    assert (table.loc["all", "rho"] > 0.7).all() and (table.loc["all", "p_adjusted"] < 0.05).all()
+    assert (table.loc["all models", "rho"] > 0.7).all() and (table.loc["all models", "p_adjusted"] < 0.05).all()
     within = table.loc["within norms"]
     assert within.loc["trace", "rho"] > 0.9 and within.loc["trace", "p_adjusted"] < 0.05
     assert (within.drop("trace")["rho"].abs() < 0.6).all() and (within["p_adjusted"] >= within["p"]).all()

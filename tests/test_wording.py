@@ -37,7 +37,7 @@ def make_findings(rng, rates, seeds=6, placement="vector"):
             for index, key in enumerate(rates)
         },
         correlations={"models": 36, "all_trace": 0.5, "all_ratio": 0.1, "all_significant": 1}
-        | {"within_norms_trace": 0.1, "within_norms_ratio": 0.0, "within_norms_significant": 0},
+        | {"within_trace": 0.1, "within_ratio": 0.0, "within_significant": 0},
         errors={"always_right": 0.5, "always_wrong": 0.05, "contested": 0.01},
         contrasts=compare_over_seeds(predictions, NORMS),
         tests=compare_over_images(predictions, NORMS),

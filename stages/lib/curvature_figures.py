@@ -129,7 +129,7 @@ def draw_pairs(results: CurvatureResults) -> Figure:
 def draw_correlations(results: CurvatureResults, table: pd.DataFrame) -> Figure:
     """Rank correlation of every measure with the generalization gap, and its 95% interval."""
     figure, axes = plt.subplots(figsize=(9, 4.4))
-    styles = {"all": ("o", "#333333", -0.15), "within norms": ("s", "#CC79A7", 0.15)}
+    styles = {"all models": ("o", "#333333", -0.15), "within norms": ("s", "#CC79A7", 0.15)}
     for row, measure in enumerate(MEASURES):
         for found in table[table["measure"] == measure].itertuples():
             marker, color, shift = styles[found.scope]

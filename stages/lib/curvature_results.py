@@ -88,12 +88,12 @@ def correlate_with_gap(models: pd.DataFrame) -> pd.DataFrame:
     columns = ["gap", *MEASURES]
     within = models[columns] - models.groupby("norm")[columns].transform("mean")
     rows = []
-    for scope, frame in {"all": models[columns], "within norms": within}.items():
+    for scope, frame in {"all models": models[columns], "within norms": within}.items():
         found = [rank_correlation(frame[measure].to_numpy(), frame["gap"].to_numpy()) for measure in MEASURES]
         adjusted = holm([p for *_, p in found])
         for measure, (rho, low, high, p), p_adjusted in zip(MEASURES, found, adjusted, strict=True):
-            row = {"scope": scope, "measure": measure, "models": len(models), "rho": rho, "low": low, "high": high}
-            rows.append(row | {"p": p, "p_adjusted": p_adjusted})
+            row = {"scope": scope, "measure": measure, "title": f"{MEASURES[measure]}, {scope}", "models": len(models)}
+            rows.append(row | {"rho": rho, "low": low, "high": high, "p": p, "p_adjusted": p_adjusted})
     return pd.DataFrame(rows)
 
 
@@ -101,7 +101,7 @@ def summarize_correlations(table: pd.DataFrame) -> dict[str, float]:
     """rho of every measure over all models, the same within norms, and how many are significant in either scope."""
     metrics: dict[str, float] = {"models": int(table["models"].iloc[0])}
     for scope, rows in table.groupby("scope", sort=False):
-        prefix = scope.replace(" ", "_")
+        prefix = scope.split()[0]
         metrics |= {f"{prefix}_{row.measure}": row.rho for row in rows.itertuples()}
         metrics[f"{prefix}_significant"] = int((rows["p_adjusted"] < ALPHA).sum())
     return metrics

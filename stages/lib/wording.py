@@ -268,7 +268,7 @@ def describe_correlations(findings: Findings) -> str:
     return (
         f"Over all {found['models']} models, {found['all_significant']} of {measures} measures of curvature correlate "
         "with the generalization gap after Holm's correction; where each norm's mean is taken out, so that differences "
-        f"between norms do not count, {found['within_norms_significant']} of {measures} do."
+        f"between norms do not count, {found['within_significant']} of {measures} do."
     )
 
 
