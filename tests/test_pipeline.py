@@ -152,7 +152,8 @@ def test_the_plots_page_has_all_curves_and_figures_and_needs_no_network(tiny):
     page = (tiny.folder / "dvc_plots/index.html").read_text()
     for title in ("Validation accuracy", "Validation loss", "Training loss", "Gradient norm"):
         assert title in page
-    charts = 4 + 4 * 6 + 2  # the overlays; losses, layers, ratios and eigenvalues of every configuration; the contrasts
+    # the overlays; losses, layers, ratios, eigenvalues and slices of every configuration; contrasts and correlations
+    charts = 4 + 5 * 6 + 3
     assert page.count("vegaEmbed(") == charts
     pictures = 2 + 11 + 4 + 1 + 7  # of the data, the report, the errors, the contrasts and the curvature
     assert len(list((tiny.folder / "dvc_plots/static").glob("*.png"))) == pictures

@@ -141,12 +141,9 @@ def draw_correlations(results: CurvatureResults, table: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("Spearman's rank correlation with the generalization gap")
     axes.grid(axis="y", visible=False)
-    scopes = {
-        "all": f"over all {table['models'].iloc[0]} models",
-        "within norms": "within norms (less the norm's mean)",
-    }
+    labels = [f"over all {table['models'].iloc[0]} models", "within norms (less their means)"]
     handles = [Line2D([], [], color=color, marker=marker) for marker, color, _ in styles.values()]
-    figure.legend(handles, scopes.values(), loc="outside upper center", ncols=2)
+    figure.legend(handles, labels, loc="outside upper center", ncols=2)
     add_caption(figure, results, "Bars: 95% intervals (Bonett & Wright); filled: p < 0.05 after Holm's correction")
     return figure
 
