@@ -8,7 +8,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # The small profile: 2,000 images, one view, three epochs, two seeds, a coarse landscape.
 QUICK := data.images=2000 features.views=1 features.train_eval_images=400 \
-         train.epochs=3 seeds=[0,1] landscape.points=15
+         train.epochs=3 seeds=[0,1] landscape.points=15 gradients.batches=32 \
+         curvature.images=200 curvature.grid_images=100 curvature.grid_points=3
 
 # The reference run: what the report's statistics need at least.
 REFERENCE := seeds=[0,1,2,3,4,5]
