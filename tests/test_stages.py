@@ -322,7 +322,12 @@ def test_a_diverging_run_names_itself_and_keeps_the_previous_results(tiny, scrat
 
 def test_interrupting_stops_at_once_without_a_traceback(scratch_copy):
     scratch_copy.set_params("train.epochs=4000")
-    process = scratch_copy.start("python", "-m", "stages.train", "frn", "noclip")
+
+    def heed_interrupts():
+        """A job in a shell's background starts with SIGINT ignored, and so would its children."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    process = scratch_copy.start("python", "-m", "stages.train", "frn", "noclip", preexec_fn=heed_interrupts)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     started = time.monotonic()
