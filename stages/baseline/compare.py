@@ -4,9 +4,10 @@ import pandas as pd
 
 from stages.lib.captions import caption_of_study
 from stages.lib.files import read_json, write_json
+from stages.lib.image_figures import draw_curves
 from stages.lib.image_studies import ImageParams
 from stages.lib.plotting import save_figure
-from stages.lib.share_figures import Comparison, draw_curves, draw_shares, first_epoch_at
+from stages.lib.share_figures import WAYS, Comparison, draw_shares, first_epoch_at
 from stages.lib.stage import run_stage
 
 LEVELS = (0.6, 0.7, 0.8)  # of validation accuracy
@@ -29,7 +30,8 @@ def load_comparison(percents: list[float]) -> Comparison:
 def main(params: ImageParams) -> None:
     study = params.baseline
     comparison, caption = load_comparison(study.percents), caption_of_study(len(study.seeds))
-    save_figure(draw_curves(comparison, caption), "plots/baseline/comparison/curves.png")
+    curves = {WAYS[way][0]: table for way, table in comparison.curves.items()}
+    save_figure(draw_curves(curves, caption), "plots/baseline/comparison/curves.png")
     save_figure(draw_shares(comparison, caption), "plots/baseline/comparison/shares.png")
     summary: dict[str, float | None] = {"seeds": len(study.seeds)}
     for way, by_share in comparison.metrics.items():

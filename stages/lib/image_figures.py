@@ -10,6 +10,7 @@ from stages.lib.cifar10 import CLASSES
 from stages.lib.error_figures import draw_images
 from stages.lib.plotting import SEQUENCE
 from stages.lib.predictions import Predictions
+from stages.lib.results import test_accuracies
 
 GALLERY = 32  # images
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per image"}
@@ -38,16 +39,11 @@ def draw_curves(curves: dict[str, pd.DataFrame], caption: str) -> Figure:
     return figure
 
 
-def seed_accuracies(metrics: dict) -> np.ndarray:
-    """Test accuracy in per cent of every seed."""
-    return 100 * np.array([value for name, value in metrics.items() if name.startswith("test_accuracy_seed")])
-
-
 def draw_accuracies(metrics: dict[str, dict], caption: str) -> Figure:
     """Test accuracy of every variant: a point per seed, a bar at the mean."""
     figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(metrics) + 1.4))
     for row, own in enumerate(metrics.values()):
-        values = seed_accuracies(own)
+        values = 100 * test_accuracies(own)
         axes.plot(values, np.full(len(values), row), "o", color=SEQUENCE[3], alpha=0.5, ms=6, mew=0)
         axes.plot([values.mean()] * 2, [row - 0.3, row + 0.3], color=SEQUENCE[3], lw=2.5)
         axes.annotate(f"{values.mean():.2f}", (values.mean(), row), (0, 9), textcoords="offset points", fontsize=8)
@@ -68,7 +64,7 @@ def find_frontier(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:
 def draw_frontier(metrics: dict[str, dict], caption: str) -> Figure:
     """Test accuracy against each cost, the frontier as a line."""
     figure, panels = plt.subplots(1, len(COSTS), figsize=(4.6 * len(COSTS), 4.2), sharey=True)
-    accuracies = np.array([seed_accuracies(own).mean() for own in metrics.values()])
+    accuracies = np.array([100 * test_accuracies(own).mean() for own in metrics.values()])
     for axes, (column, label) in zip(panels, COSTS.items(), strict=True):
         costs = np.array([own[column] for own in metrics.values()])
         frontier = find_frontier(costs, accuracies)

@@ -1,4 +1,4 @@
-"""Figures of transfer against training from scratch: over epochs, and over the number of training images."""
+"""Transfer against training from scratch, over the number of training images."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.lib.plotting import SEQUENCE
 from stages.lib.results import test_accuracies
@@ -21,25 +20,6 @@ class Comparison:
     metrics: dict[str, dict[float, dict]]
     curves: dict[str, pd.DataFrame]
     images: int  # training images at 100%
-
-
-def draw_curves(comparison: Comparison, caption: str) -> Figure:
-    """Loss and accuracy of both over epochs, validation solid, training dashed."""
-    figure, panels = plt.subplots(1, 2, figsize=(9.5, 3.9))
-    for way, (label, color) in WAYS.items():
-        groups = comparison.curves[way].groupby("epoch")
-        for axes, column in zip(panels, ("loss", "accuracy"), strict=True):
-            for part, style in (("train", "--"), ("val", "-")):
-                mean = groups[f"{part}_{column}"].mean()
-                axes.plot(mean.index, mean, style, color=color, label=label if part == "val" else None)
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set_xlabel("epoch")
-    panels[0].set_ylabel("cross-entropy (nats)")
-    panels[1].set_ylabel("accuracy")
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1))
-    panels[0].legend()
-    figure.supxlabel(f"{caption}\nSolid: validation, dashed: training (dropout on)", fontsize=7, color="#555555")
-    return figure
 
 
 def draw_shares(comparison: Comparison, caption: str) -> Figure:
