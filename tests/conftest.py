@@ -67,9 +67,13 @@ class Checkout:
         return json.loads((self.folder / path).read_text())
 
     def copy_to(self, folder: Path) -> "Checkout":
-        """A second checkout in the same state."""
-        shutil.copytree(self.folder, folder, symlinks=True)
+        """A second checkout in the same state; the objects of DVC's cache, which never change, are not copied."""
+        shutil.copytree(self.folder, folder, symlinks=True, copy_function=copy_or_link)
         return Checkout(folder)
+
+
+def copy_or_link(source: str, target: str) -> None:
+    (os.link if ".dvc/cache/" in source else shutil.copy2)(source, target)
 
 
 def copy_repository(folder: Path) -> Checkout:

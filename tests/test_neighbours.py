@@ -11,9 +11,21 @@ from tests.test_pipeline import stages_run
 TINY = {
     "baseline": ["baseline.epochs=2", "baseline.seeds=[0,1]", "baseline.percents=[50,100]", "baseline.batch_size=16"],
     "small_cnn": ["small_cnn.epochs=2", "small_cnn.norms=[groupnorm,layernorm]", "small_cnn.batch_size=16"],
+    "small_cnn_sweep": [
+        "small_cnn_sweep.epochs=1",
+        "small_cnn_sweep.percent=100",
+        "small_cnn_sweep.batch_sizes=[16]",
+        "small_cnn_sweep.lrs=[0.001,0.01]",
+    ],
     "mobilenetv2": ["mobilenetv2.epochs=1", "mobilenetv2.variants=[plain,width_0.5]", "mobilenetv2.batch_size=16"],
 }
-TRAINED = {"baseline": ["50", "100"], "small_cnn": ["groupnorm", "layernorm"], "mobilenetv2": ["plain", "width_0.5"]}
+TRAINED = {
+    "baseline": ["50", "100"],
+    "small_cnn": ["groupnorm", "layernorm"],
+    "small_cnn_sweep": ["groupnorm-16-0.001", "groupnorm-16-0.01", "layernorm-16-0.001", "layernorm-16-0.01"],
+    "mobilenetv2": ["plain", "width_0.5"],
+}
+REPORTED = [study for study in TRAINED if study != "small_cnn_sweep"]  # by image_report
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +40,8 @@ def neighbours(tiny, tmp_path_factory):
 @pytest.mark.parametrize("study", TINY)
 def test_a_neighbour_runs_its_variants_and_nothing_twice(neighbours, study):
     expected = {f"stages/{study}/dvc.yaml:train_images@{name}" for name in TRAINED[study]}
-    own = {"baseline": ["image_report", "transfer", "compare"]}.get(study, ["image_report"])
+    own = {"baseline": ["image_report", "transfer", "compare"], "small_cnn_sweep": ["sweep_report"]}
+    own = own.get(study, ["image_report"])
     expected |= {f"stages/{study}/dvc.yaml:{stage}" for stage in own}
     assert stages_run(neighbours.outputs[study]) == expected
     assert "up to date" in neighbours.run("dvc", "repro", f"stages/{study}/dvc.yaml")
@@ -38,12 +51,34 @@ def test_a_neighbour_runs_its_variants_and_nothing_twice(neighbours, study):
 @pytest.mark.parametrize("study", TINY)
 def test_metrics_have_the_main_studys_keys_and_costs(neighbours, study):
     main = neighbours.read_json("metrics/train/frn-clip.json")
-    summary = neighbours.read_json(f"metrics/{study}/summary.json")
     for name in TRAINED[study]:
         own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
         shared = {key for key in main if not key.startswith("test_accuracy_seed")}
         assert shared | {"parameters", "multiply_adds"} <= own.keys()
+
+
+@pytest.mark.parametrize("study", REPORTED)
+def test_the_summary_repeats_the_test_accuracies(neighbours, study):
+    summary = neighbours.read_json(f"metrics/{study}/summary.json")
+    for name in TRAINED[study]:
+        own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
         assert summary[f"test_accuracy_{name}"] == own["test_accuracy"]
+
+
+def test_the_sweep_finds_the_best_learning_rates(neighbours):
+    summary = neighbours.read_json("metrics/small_cnn_sweep/summary.json")
+    found = {
+        (norm, lr): neighbours.read_json(f"metrics/small_cnn_sweep/train/{norm}-16-{lr}.json")["val_accuracy"]
+        for norm in ("groupnorm", "layernorm")
+        for lr in ("0.001", "0.01")
+    }
+    for norm in ("groupnorm", "layernorm"):
+        assert summary[f"val_accuracy_{norm}_16"] == max(found[norm, "0.001"], found[norm, "0.01"])
+    worst = {lr: min(found["groupnorm", lr], found["layernorm", lr]) for lr in ("0.001", "0.01")}
+    assert worst[f"{summary['common_lr']:g}"] == max(worst.values())
+    table = pd.read_csv(neighbours.folder / "plots/small_cnn_sweep/sweep.csv")
+    for row in table.itertuples():
+        assert row.val_accuracy == found[row.norm, f"{row.lr:g}"]
 
 
 @pytest.mark.parametrize("study", TINY)
@@ -81,7 +116,9 @@ def test_transfer_and_scratch_are_set_side_by_side(neighbours):
 
 
 def test_figures_are_drawn_for_every_study(neighbours):
-    for study, names in TRAINED.items():
+    assert (neighbours.folder / "plots/small_cnn_sweep/sweep.png").exists()
+    for study in REPORTED:
+        names = TRAINED[study]
         folder = neighbours.folder / "plots" / study / "figures"
         assert {"curves.png", "accuracy.png", "frontier.png"} | {f"wrong_{n}.png" for n in names} == {
             path.name for path in folder.iterdir()

@@ -1,0 +1,1 @@
+"""What batch size and learning rate do to a small CNN, for each norm."""

@@ -1,0 +1,67 @@
+"""Draw the validation accuracy of the small CNN over batch size and learning rate, for each norm."""
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from stages.lib.files import read_json, write, write_json
+from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.plotting import SEQUENCE, save_figure
+from stages.lib.stage import run_stage
+
+STUDY = "small_cnn_sweep"
+
+
+def tabulate(params: ImageParams) -> pd.DataFrame:
+    """A row per norm, batch size and learning rate: the best validation accuracy of an epoch, mean over seeds."""
+    rows = []
+    for name, (recipe, _, settings) in list_variants(params, STUDY).items():
+        metrics = read_json(f"metrics/{STUDY}/train/{name}.json")
+        rows.append((settings["norm"], recipe.batch_size, recipe.lr, metrics["val_accuracy"]))
+    return pd.DataFrame(rows, columns=["norm", "batch_size", "lr", "val_accuracy"])
+
+
+def choose_best(table: pd.DataFrame) -> pd.DataFrame:
+    """The learning rate with the best validation accuracy, for each norm and batch size."""
+    return table.loc[table.groupby(["norm", "batch_size"], sort=False)["val_accuracy"].idxmax()]
+
+
+def choose_common_lr(table: pd.DataFrame, batch_size: int) -> float:
+    """The learning rate whose worst norm is best, at one batch size: a recipe that is to serve all norms."""
+    own = table[table["batch_size"] == batch_size]
+    return float(own.groupby("lr")["val_accuracy"].min().idxmax())
+
+
+def draw_sweep(table: pd.DataFrame, caption: str) -> Figure:
+    """A panel per norm: validation accuracy over the learning rate, a line per batch size."""
+    norms = table["norm"].unique()
+    figure, panels = plt.subplots(1, len(norms), figsize=(3.4 * len(norms), 3.6), sharey=True, squeeze=False)
+    for axes, norm in zip(panels.flat, norms, strict=True):
+        for color, (size, own) in zip(SEQUENCE, table[table["norm"] == norm].groupby("batch_size"), strict=False):
+            axes.plot(own["lr"], own["val_accuracy"], "o-", color=color, label=f"batches of {size}")
+        axes.set(xscale="log", xlabel="largest learning rate", title=norm)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    panels[0, 0].set_ylabel("best validation accuracy")
+    panels[0, 0].legend(fontsize=8)
+    figure.supxlabel(caption, fontsize=7, color="#555555")
+    return figure
+
+
+def main(params: ImageParams) -> None:
+    table, study, recipe = tabulate(params), params.small_cnn_sweep, params.small_cnn
+    caption = (
+        f"{study.epochs} epochs of {study.percent:g}% of the training images, {recipe.optimizer}, {recipe.schedule}; "
+        f"{len(recipe.seeds)} seed{'s' if len(recipe.seeds) > 1 else ''}"
+    )
+    save_figure(draw_sweep(table, caption), f"plots/{STUDY}/sweep.png")
+    write(f"plots/{STUDY}/sweep.csv", lambda path: table.to_csv(path, index=False))
+    best = choose_best(table).itertuples()
+    summary = {f"val_accuracy_{row.norm}_{row.batch_size}": row.val_accuracy for row in best}
+    if recipe.batch_size in study.batch_sizes:
+        summary["common_lr"] = choose_common_lr(table, recipe.batch_size)
+    write_json(f"metrics/{STUDY}/summary.json", {"seeds": len(recipe.seeds)} | summary)
+
+
+if __name__ == "__main__":
+    run_stage(main, timing=f"{STUDY}/sweep_report", schema=ImageParams)
