@@ -23,6 +23,7 @@ class SmallCNN(Recipe):
 class SmallCNNSweep:
     """What the sweep changes of the recipe of `small_cnn`."""
 
+    seeds: list[int] = list_of("integers >= 0", lambda v: is_int(v) and v >= 0)
     epochs: int = integer(1)
     percent: float = number("in (0, 100]", lambda v: 0 < v <= 100)
     batch_sizes: list[int] = list_of("integers >= 2", lambda v: is_int(v) and v >= 2)
@@ -58,7 +59,7 @@ def list_norms(params: ImageParams) -> Variants:
 
 def list_cells(params: ImageParams) -> Variants:
     study = params.small_cnn_sweep
-    recipe = replace(params.small_cnn, epochs=study.epochs, percent=study.percent)
+    recipe = replace(params.small_cnn, seeds=study.seeds, epochs=study.epochs, percent=study.percent)
     return {
         f"{norm}-{size}-{lr:g}": (replace(recipe, batch_size=size, lr=lr), "small_cnn", {"norm": norm})
         for norm, size, lr in product(recipe.norms, study.batch_sizes, study.lrs)

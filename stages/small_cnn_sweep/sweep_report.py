@@ -52,7 +52,7 @@ def main(params: ImageParams) -> None:
     table, study, recipe = tabulate(params), params.small_cnn_sweep, params.small_cnn
     caption = (
         f"{study.epochs} epochs of {study.percent:g}% of the training images, {recipe.optimizer}, {recipe.schedule}; "
-        f"{len(recipe.seeds)} seed{'s' if len(recipe.seeds) > 1 else ''}"
+        f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
     )
     save_figure(draw_sweep(table, caption), f"plots/{STUDY}/sweep.png")
     write(f"plots/{STUDY}/sweep.csv", lambda path: table.to_csv(path, index=False))
@@ -60,7 +60,7 @@ def main(params: ImageParams) -> None:
     summary = {f"val_accuracy_{row.norm}_{row.batch_size}": row.val_accuracy for row in best}
     if recipe.batch_size in study.batch_sizes:
         summary["common_lr"] = choose_common_lr(table, recipe.batch_size)
-    write_json(f"metrics/{STUDY}/summary.json", {"seeds": len(recipe.seeds)} | summary)
+    write_json(f"metrics/{STUDY}/summary.json", {"seeds": len(study.seeds)} | summary)
 
 
 if __name__ == "__main__":
