@@ -19,7 +19,7 @@ REFERENCE_PLOTS := curves statistics documents/report.pdf
 INSTALL = .venv/bin/uv pip install --quiet --no-cache --python .venv/bin/python --require-hashes -r requirements.lock
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 
-NEIGHBOURS := $(patsubst %,stages/%/dvc.yaml,baseline small_cnn small_cnn_sweep mobilenetv2)
+NEIGHBOURS := $(patsubst %,stages/%/dvc.yaml,baseline unfreezing small_cnn small_cnn_sweep mobilenetv2)
 # MobileNetV2 for a GPU: every image, 200 epochs, three seeds.
 FULL := epochs=200 percent=100 strides=reduce_8 precision=auto batch_size=128 lr=0.1 schedule=cosine 'seeds=[0,1,2]'
 

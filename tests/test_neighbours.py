@@ -5,7 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from stages.lib.backbone import Trunk
 from stages.lib.image_model import make_image_classifier
+from stages.lib.representations import replace_blocks
+from stages.lib.transfer import rebuild_model
 from tests.test_pipeline import stages_run
 
 TINY = {
@@ -19,6 +22,13 @@ TINY = {
     ],
     "mobilenetv2": ["mobilenetv2.epochs=1", "mobilenetv2.variants=[plain,width_0.5]", "mobilenetv2.batch_size=16"],
 }
+UNFREEZING = [
+    "unfreezing.epochs=2",
+    "unfreezing.percent=50",
+    "unfreezing.views=1",
+    "unfreezing.trainable_from=[18,16]",
+    "unfreezing.embedded_images=100",
+]
 TRAINED = {
     "baseline": ["50", "100"],
     "small_cnn": ["groupnorm", "layernorm"],
@@ -30,10 +40,11 @@ REPORTED = [study for study in TRAINED if study != "small_cnn_sweep"]  # by imag
 
 @pytest.fixture(scope="module")
 def neighbours(tiny, tmp_path_factory):
-    """The tiny study with all three neighbours run."""
+    """The tiny study with all neighbours run."""
     checkout = tiny.copy_to(tmp_path_factory.mktemp("neighbours") / "copy")
-    checkout.set_params(*sum(TINY.values(), []))
-    checkout.outputs = {study: checkout.run("dvc", "repro", f"stages/{study}/dvc.yaml") for study in TINY}
+    checkout.set_params(*sum(TINY.values(), UNFREEZING))
+    studies = [*TINY, "unfreezing"]
+    checkout.outputs = {study: checkout.run("dvc", "repro", f"stages/{study}/dvc.yaml") for study in studies}
     return checkout
 
 
@@ -115,6 +126,39 @@ def test_transfer_and_scratch_are_set_side_by_side(neighbours):
     }
 
 
+def test_more_blocks_train_on_a_cache_that_ends_earlier(neighbours):
+    trained = ["features@18", "features@16", "train@18", "train@16", "representations", "summary"]
+    assert stages_run(neighbours.outputs["unfreezing"]) == {f"stages/unfreezing/dvc.yaml:{name}" for name in trained}
+    assert "up to date" in neighbours.run("dvc", "repro", "stages/unfreezing/dvc.yaml")
+    late, early = (neighbours.read_json(f"metrics/unfreezing/train/{block}.json") for block in (18, 16))
+    assert early["multiply_adds"] > 2 * late["multiply_adds"] and early["parameters"] > late["parameters"]
+    assert (late["stored_bytes"], early["stored_bytes"]) == (2 * 5 * 5 * 320, 2 * 5 * 5 * 160)
+    about = neighbours.read_json("data/unfreezing/16/about.json")
+    assert about["trainable_from"] == 16 and about["images"]["train_view0"] == 80 and about["images"]["val"] == 20
+    summary = neighbours.read_json("metrics/unfreezing/summary.json")
+    assert summary["test_accuracy_16"] == early["test_accuracy"]
+    figures = {path.name for path in (neighbours.folder / "plots/unfreezing").glob("*/*.png")}
+    assert figures == {"costs.png", "curves.png", "maps.png", "embedding.png", "similarity.png"}
+
+
+def test_the_whole_fine_tuned_network_gives_the_recorded_accuracy_from_images(neighbours):
+    """Without the cache: torchvision's blocks with the trained ones in their place, then pooling and the head."""
+    checkpoint = torch.load(neighbours.folder / "models/unfreezing/16/seed0.pt", weights_only=True)
+    backbone = torch.load(neighbours.folder / "models/backbone.pt", weights_only=True)
+    about = neighbours.read_json("data/unfreezing/16/about.json")
+    state = replace_blocks(backbone, checkpoint["state_dict"])
+    network = Trunk(state, about["image_size"], about["mean"], about["std"], about["padding"], 19)
+    head = rebuild_model(checkpoint, backbone).head
+    with np.load(neighbours.folder / "data/cifar10.npz") as arrays, np.load(neighbours.folder / "data/split.npz") as at:
+        images, labels = (arrays[f"test_{what}"][at["test"]] for what in ("images", "labels"))
+    with torch.no_grad():
+        found = head(network(torch.from_numpy(images)).mean((1, 2))).argmax(1).numpy()
+    recorded = neighbours.read_json("metrics/unfreezing/train/16.json")["test_accuracy_seed0"]
+    assert abs((found == labels).mean() - recorded) <= 2 / len(labels)  # features are stored as float16
+    changed = neighbours.read_json("metrics/unfreezing/representations.json")
+    assert all(0.5 < changed[f"cka_features.{block}"] < 1 for block in (16, 17, 18))
+
+
 def test_figures_are_drawn_for_every_study(neighbours):
     assert (neighbours.folder / "plots/small_cnn_sweep/sweep.png").exists()
     for study in REPORTED:
@@ -132,6 +176,9 @@ def test_figures_are_drawn_for_every_study(neighbours):
         (["train_images", "small_cnn", "frn"], [], "'frn' is no variant of small_cnn"),
         (["train_images", "small_cnn", "groupnorm"], ["small_cnn.batch_size=1000"], "only 160 training images"),
         (["train_images", "small_cnn", "groupnorm"], ["small_cnn.schedule=linear"], "one of constant, one_cycle"),
+        (["unfreezing.features", "9"], [], "'9' is no block of this study; params.yaml lists 18, 17, 16, 14"),
+        (["unfreezing.features", "18"], ["unfreezing.trainable_from=[2]"], "integers from 3 to 18"),
+        (["unfreezing.train", "14"], [], "data/unfreezing/14 holds no features"),
     ],
 )
 def test_bad_input_gets_one_message(scratch_copy, arguments, overrides, message):

@@ -1,0 +1,45 @@
+"""Compute what the frozen blocks give, if more than features.18 trains: `python -m stages.unfreezing.features 16`."""
+
+from dataclasses import replace
+
+import torch
+
+from stages.lib.backbone import Trunk
+from stages.lib.cifar10 import CIFAR10Data
+from stages.lib.feature_extraction import Part, fill_cache, load_trunk, make_clean_parts, make_view
+from stages.lib.files import StageError
+from stages.lib.shares import choose_share
+from stages.lib.stage import run_stage
+from stages.unfreezing.params import UnfreezingParams, parse_block
+
+
+def take_share(part: Part, percent: float) -> Part:
+    """A stratified share of a part's images, the same for every view."""
+    (name, labels), *_ = part.labels.items()
+    chosen = choose_share(torch.from_numpy(labels), percent).numpy()
+    draws = None if part.draws is None else part.draws[chosen]
+    return replace(part, images=part.images[chosen], draws=draws, labels={name: labels[chosen]})
+
+
+def cut_trunk(trunk: Trunk, about: dict, end: int) -> tuple[Trunk, dict]:
+    """The trunk up to features[0:end], and what a cache of its outputs says of itself."""
+    if end > about["trainable_from"]:
+        raise StageError(f"the trunk ends at features.{about['trainable_from']}: set backbone.trainable_from to {end}")
+    trunk.features = trunk.features[:end]
+    with torch.no_grad():
+        shape = trunk(torch.zeros(1, 32, 32, 3, dtype=torch.uint8)).shape[1:]
+    return trunk, about | {"trainable_from": end, "trunk_output": list(shape)}
+
+
+def main(params: UnfreezingParams, block: str) -> None:
+    study, settings, end = params.unfreezing, params.features, parse_block(params, block)
+    data, seed = CIFAR10Data.load(), settings.augmentation_seed
+    trunk, about = cut_trunk(*load_trunk(settings.normalization), end)
+    sample, validation, test = make_clean_parts(data, settings.train_eval_images, seed)
+    views = [make_view(data, view, seed) for view in range(study.views)]
+    parts = [take_share(part, study.percent) for part in (*views, sample, validation)] + [test]
+    fill_cache(f"data/unfreezing/{end}", parts, trunk, about, settings.precision, seed)
+
+
+if __name__ == "__main__":
+    run_stage(main, "block", timing="unfreezing/features-{}", schema=UnfreezingParams)

@@ -1,0 +1,58 @@
+"""Train the blocks from one on, and a head: `python -m stages.unfreezing.train 16`."""
+
+import shutil
+from dataclasses import asdict
+
+import torch
+
+from stages.lib.checkpoint import save_checkpoint
+from stages.lib.costs import count_multiply_adds, count_parameters
+from stages.lib.feature_cache import FeatureCache
+from stages.lib.files import SCRATCH, fingerprint, locked, write_json
+from stages.lib.stage import run_stage
+from stages.lib.summary import finish_run, summarize_configuration, write_tables
+from stages.lib.transfer import assert_block_statistics_frozen, make_model_from_settings
+from stages.lib.transfer_training import train_seeds
+from stages.unfreezing.params import UnfreezingParams, parse_block
+
+STUDY = "unfreezing"
+
+
+def measure_costs(settings: dict, backbone: dict, cache: FeatureCache) -> dict[str, int]:
+    """What training one image takes: trained parameters, multiply-adds forward, bytes of a stored view."""
+    model, inputs = make_model_from_settings(settings | {"seed": 0}, backbone), cache.features("test")[:1]
+    return {
+        "parameters": count_parameters(model),
+        "multiply_adds": count_multiply_adds(model, inputs),
+        "stored_bytes": inputs.nbytes,
+    }
+
+
+def main(params: UnfreezingParams, block: str) -> dict:
+    study, first = params.unfreezing, parse_block(params, block)
+    backbone = torch.load("models/backbone.pt", weights_only=True)
+    cache = FeatureCache(f"data/{STUDY}/{first}")
+    own = {"norm": study.norm, "clip": None, "epochs": study.epochs, "block_lr": study.block_lr}
+    settings = asdict(params.train) | cache.model_settings | own
+    scratch = SCRATCH / STUDY / block
+    with locked(scratch, f"training from features.{first} on"):
+        inputs = ["models/backbone.pt", "data/split.npz", cache.folder / "about.json"]
+        states = scratch / fingerprint(settings, inputs)
+        title = f"trained from features.{first} on"
+        runs, timing = train_seeds(title, settings, study.seeds, backbone, cache.training_data(), states)
+        train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
+        metrics = {run.seed: finish_run(run, train, test) for run in runs}
+        for run in runs:
+            if settings["block_bn_statistics"] == "frozen":
+                assert_block_statistics_frozen(run.model, backbone)
+            contents = {"state_dict": run.best["state_dict"], "params": settings | {"seed": run.seed}}
+            save_checkpoint(f"models/{STUDY}/{block}/seed{run.seed}.pt", contents | metrics[run.seed])
+        write_tables(runs, f"plots/{STUDY}/curves/{block}.csv", f"plots/{STUDY}/gradients/{block}.csv")
+        costs = measure_costs(settings, backbone, cache)
+        write_json(f"metrics/{STUDY}/train/{block}.json", summarize_configuration(metrics) | costs)
+        shutil.rmtree(states)
+    return timing | {"images": cache.about["images"]["train_view0"]}
+
+
+if __name__ == "__main__":
+    run_stage(main, "block", timing="unfreezing/train-{}", schema=UnfreezingParams)
