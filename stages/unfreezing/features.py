@@ -1,6 +1,7 @@
 """Compute what the frozen blocks give, if more than features.18 trains: `python -m stages.unfreezing.features 16`."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,8 @@ from stages.lib.files import StageError
 from stages.lib.shares import choose_share
 from stages.lib.stage import run_stage
 from stages.unfreezing.params import UnfreezingParams, parse_block
+
+FOLDER = Path("data/unfreezing")
 
 
 def take_share(part: Part, percent: float) -> Part:
@@ -38,7 +41,8 @@ def main(params: UnfreezingParams, block: str) -> None:
     sample, validation, test = make_clean_parts(data, settings.train_eval_images, seed)
     views = [make_view(data, view, seed) for view in range(study.views)]
     parts = [take_share(part, study.percent) for part in (*views, sample, validation)] + [test]
-    fill_cache(f"data/unfreezing/{end}", parts, trunk, about, settings.precision, seed)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    fill_cache(FOLDER / str(end), parts, trunk, about, settings.precision, seed)
 
 
 if __name__ == "__main__":
