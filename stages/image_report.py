@@ -4,7 +4,7 @@ import pandas as pd
 
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.files import StageError, read_json, write_json
-from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
+from stages.lib.image_figures import count, draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.plotting import save_figure
 from stages.lib.predictions import load_predictions
@@ -15,8 +15,8 @@ def describe(params: ImageParams, study: str) -> str:
     """What a figure's reader must know of the recipe."""
     recipe, _, _ = next(iter(list_variants(params, study).values()))
     return (
-        f"{recipe.epochs} epochs of {recipe.optimizer}, {recipe.schedule}, batches of {recipe.batch_size}; "
-        f"{len(recipe.seeds)} seed{'s' if len(recipe.seeds) > 1 else ''}"
+        f"{count(recipe.epochs, 'epoch')} of {recipe.optimizer}, {recipe.schedule}, batches of {recipe.batch_size}; "
+        f"{count(len(recipe.seeds), 'seed')}"
     )
 
 

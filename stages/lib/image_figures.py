@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from stages.lib.cifar10 import CLASSES
 from stages.lib.error_figures import draw_images
@@ -14,6 +14,11 @@ from stages.lib.results import test_accuracies
 
 GALLERY = 32  # images
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per image"}
+
+
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def add_caption(figure: Figure, caption: str) -> None:
@@ -73,6 +78,10 @@ def draw_frontier(metrics: dict[str, dict], caption: str) -> Figure:
         for name, cost, accuracy in zip(metrics, costs, accuracies, strict=True):
             axes.annotate(name, (cost, accuracy), (4, 4), textcoords="offset points", fontsize=7)
         axes.set(xlabel=label, xscale="log")
+        axes.margins(x=0.2)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel("test accuracy (%), mean over seeds")
     add_caption(figure, f"{caption}. Line: no variant is more accurate at this cost or below")
     return figure

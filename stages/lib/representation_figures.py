@@ -6,6 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from stages.lib.cifar10 import CLASSES
+from stages.lib.image_figures import add_caption
 
 CHANNELS = 3  # of each layer
 
@@ -16,7 +17,7 @@ def draw_similarity(similarity: dict[int, float], caption: str) -> Figure:
     axes.plot(list(similarity), list(similarity.values()), "o-", color="#0072B2", ms=4)
     axes.set_xticks(range(0, max(similarity) + 1, 2))
     axes.set(xlabel="block (features.k)", ylabel="linear CKA, before against after")
-    figure.supxlabel(caption, fontsize=7, color="#555555")
+    add_caption(figure, caption)
     return figure
 
 
@@ -29,25 +30,26 @@ def draw_embedding(pictures: dict[str, np.ndarray], labels: np.ndarray, caption:
             own = points[labels == index]
             axes.plot(own[:, 0], own[:, 1], "o", color=colors(index), ms=3, mew=0, alpha=0.75, label=name)
         axes.set(title=title, xticks=[], yticks=[])
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=10, markerscale=2.5)
-    figure.supxlabel(caption, fontsize=7, color="#555555")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, markerscale=2.5)
+    add_caption(figure, caption)
     return figure
 
 
 def draw_maps(
     images: np.ndarray, before: dict[str, torch.Tensor], after: dict[str, torch.Tensor], caption: str
 ) -> Figure:
-    """Maps (N, C, H, W) of the channels of each layer that are strongest before, as two rows per image."""
+    """Maps (N, C, H, W) of those channels of each layer that vary most within images, as two rows per image."""
     columns = 1 + CHANNELS * len(before)
     figure, grid = plt.subplots(2 * len(images), columns, figsize=(1.02 * columns, 2.1 * len(images) + 0.8))
     for axes in grid.flat:
         axes.axis("off")
+    chosen = {layer: maps.std((2, 3)).mean(0).argsort(descending=True)[:CHANNELS] for layer, maps in before.items()}
     for row, image in enumerate(images):
         grid[2 * row, 0].imshow(image)
         for place, layer in enumerate(before):
             own, later = before[layer][row], after[layer][row]
             frozen = torch.equal(own, later)
-            for offset, channel in enumerate(own.mean((1, 2)).argsort(descending=True)[:CHANNELS].tolist()):
+            for offset, channel in enumerate(chosen[layer].tolist()):
                 column = 1 + CHANNELS * place + offset
                 top = max(own[channel].max(), later[channel].max()).item()
                 low = min(own[channel].min(), later[channel].min()).item()
@@ -62,5 +64,5 @@ def draw_maps(
                 middle.text(0.5, 0.5, "frozen:\nas above", ha="center", va="center", fontsize=8, color="#555555")
         for axes, text in zip(grid[2 * row : 2 * row + 2, 0], ("before", "after"), strict=True):
             axes.text(-0.15, 0.5, text, transform=axes.transAxes, rotation=90, va="center", ha="right", fontsize=8)
-    figure.supxlabel(caption, fontsize=7, color="#555555")
+    add_caption(figure, caption)
     return figure

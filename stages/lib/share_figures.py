@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from stages.lib.image_figures import add_caption
 from stages.lib.plotting import SEQUENCE
 from stages.lib.results import test_accuracies
 
@@ -38,7 +39,7 @@ def draw_shares(comparison: Comparison, caption: str) -> Figure:
     left.set_ylabel("test accuracy (%)")
     right.set_ylabel("training less test accuracy (points)")
     left.legend()
-    figure.supxlabel(caption, fontsize=7, color="#555555")
+    add_caption(figure, caption)
     return figure
 
 

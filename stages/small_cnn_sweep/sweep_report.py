@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from stages.lib.files import read_json, write, write_json
+from stages.lib.image_figures import add_caption, count
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.plotting import SEQUENCE, save_figure
 from stages.lib.stage import run_stage
@@ -44,15 +45,15 @@ def draw_sweep(table: pd.DataFrame, caption: str) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     panels[0, 0].set_ylabel("best validation accuracy")
     panels[0, 0].legend(fontsize=8)
-    figure.supxlabel(caption, fontsize=7, color="#555555")
+    add_caption(figure, caption)
     return figure
 
 
 def main(params: ImageParams) -> None:
     table, study, recipe = tabulate(params), params.small_cnn_sweep, params.small_cnn
     caption = (
-        f"{study.epochs} epochs of {study.percent:g}% of the training images, {recipe.optimizer}, {recipe.schedule}; "
-        f"{len(study.seeds)} seed{'s' if len(study.seeds) > 1 else ''}"
+        f"{count(study.epochs, 'epoch')} of {study.percent:g}% of the training images, "
+        f"{recipe.optimizer}, {recipe.schedule}; {count(len(study.seeds), 'seed')}"
     )
     save_figure(draw_sweep(table, caption), f"plots/{STUDY}/sweep.png")
     write(f"plots/{STUDY}/sweep.csv", lambda path: table.to_csv(path, index=False))
