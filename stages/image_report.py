@@ -10,6 +10,8 @@ from stages.lib.plotting import save_figure
 from stages.lib.predictions import load_predictions
 from stages.lib.stage import run_stage
 
+LABELS = {"baseline": "{}% of the images"}  # of variants, where their names alone would not do
+
 
 def describe(params: ImageParams, study: str) -> str:
     """What a figure's reader must know of the recipe."""
@@ -21,23 +23,25 @@ def describe(params: ImageParams, study: str) -> str:
 
 
 def main(params: ImageParams, study: str) -> None:
-    variants, caption = list(list_variants(params, study)), describe(params, study)
+    labels = {name: LABELS.get(study, "{}").format(name) for name in list_variants(params, study)}
+    caption = describe(params, study)
     try:
-        metrics = {name: read_json(f"metrics/{study}/train/{name}.json") for name in variants}
-        curves = {name: pd.read_csv(f"plots/{study}/curves/{name}.csv") for name in variants}
+        metrics = {label: read_json(f"metrics/{study}/train/{name}.json") for name, label in labels.items()}
+        curves = {label: pd.read_csv(f"plots/{study}/curves/{name}.csv") for name, label in labels.items()}
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} does not exist; run `dvc repro stages/{study}/dvc.yaml`") from None
     figures = {
         "curves": draw_curves(curves, caption),
         "accuracy": draw_accuracies(metrics, caption),
-        "frontier": draw_frontier(metrics, caption),
     }
+    if len({own["multiply_adds"] for own in metrics.values()}) > 1:
+        figures["frontier"] = draw_frontier(metrics, caption)
     images = CIFAR10Data.load().images("test")
-    for name, found in load_predictions(variants, f"data/{study}").items():
-        figures[f"wrong_{name}"] = draw_wrong_images(images, found, name, caption)
+    for name, found in load_predictions(list(labels), f"data/{study}").items():
+        figures[f"wrong_{name}"] = draw_wrong_images(images, found, labels[name], caption)
     for name, figure in figures.items():
         save_figure(figure, f"plots/{study}/figures/{name}.png")
-    summary = {f"test_accuracy_{name}": own["test_accuracy"] for name, own in metrics.items()}
+    summary = {f"test_accuracy_{name}": metrics[label]["test_accuracy"] for name, label in labels.items()}
     write_json(f"metrics/{study}/summary.json", {"seeds": next(iter(metrics.values()))["seeds"]} | summary)
 
 

@@ -164,7 +164,8 @@ def test_figures_are_drawn_for_every_study(neighbours):
     for study in REPORTED:
         names = TRAINED[study]
         folder = neighbours.folder / "plots" / study / "figures"
-        assert {"curves.png", "accuracy.png", "frontier.png"} | {f"wrong_{n}.png" for n in names} == {
+        frontier = {"frontier.png"} if study == "mobilenetv2" else set()  # the others' variants cost the same
+        assert {"curves.png", "accuracy.png"} | frontier | {f"wrong_{n}.png" for n in names} == {
             path.name for path in folder.iterdir()
         }
 
