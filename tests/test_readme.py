@@ -6,6 +6,7 @@ import re
 import pandas as pd
 
 from stages.cache_study.params import CacheStudyParams
+from stages.lib.image_studies import ImageParams
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
 from stages.lib.wording import (
@@ -44,6 +45,26 @@ def test_the_price_of_few_views_is_the_committed_comparison():
         for views in study.views
     ]
     assert_table(["views", "best validation accuracy (%)", f"below {most} views (points)"], rows)
+
+
+def test_the_baselines_table_is_the_committed_metrics():
+    study = load_params(ImageParams, ROOT / "params.yaml").baseline
+    rows = []
+    for share in study.percents:
+        found = read(f"metrics/baseline/train/{share:g}.json")
+        rows.append([f"{400 * share:,}", percent(found, "test_accuracy"), f"{100 * found['generalization_gap']:.2f}"])
+    assert_table(["training images", "test (%)", "gap (points)"], rows)
+
+
+def test_the_small_cnns_table_is_the_committed_metrics():
+    rows = []
+    for norm in load_params(ImageParams, ROOT / "params.yaml").small_cnn.norms:
+        found = read(f"metrics/small_cnn/train/{norm}.json")
+        latency = read(f"metrics/timing/small_cnn/{norm}.json")["latency_ms"]
+        accuracies = [percent(found, f"{part}_accuracy") for part in ("test", "val")]
+        gap = f"{100 * found['generalization_gap']:.2f}"
+        rows.append([norm, f"{found['parameters']:,}", *accuracies, gap, f"{latency:.1f}"])
+    assert_table(["norm", "parameters", "test (%)", "validation (%)", "gap (points)", "latency (ms)"], rows)
 
 
 def test_the_price_of_half_precision_is_the_committed_comparison():
