@@ -75,7 +75,16 @@ def test_the_library_imports_no_stage():
             assert module.parts[:2] == ("stages", "lib"), f"{path} imports {module}"
 
 
-@pytest.mark.parametrize("pipeline", ["dvc.yaml", "stages/cache_study/dvc.yaml"])
+COMMITTED = [
+    "dvc.yaml",
+    "stages/cache_study/dvc.yaml",
+    "stages/baseline/dvc.yaml:train_images",
+    "stages/baseline/dvc.yaml:image_report",
+    "stages/small_cnn/dvc.yaml",
+]
+
+
+@pytest.mark.parametrize("pipeline", COMMITTED)
 def test_the_lock_file_agrees_with_the_code(pipeline):
     """A committed result belongs to the committed code and parameters."""
     dvc = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", pipeline]
