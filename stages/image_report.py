@@ -3,11 +3,12 @@
 import pandas as pd
 
 from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.files import StageError, read_json, write_json
+from stages.lib.files import StageError, read_json, write, write_json
 from stages.lib.image_figures import count, draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.plotting import save_figure
 from stages.lib.predictions import load_predictions
+from stages.lib.reference_contrasts import compare_with_first
 from stages.lib.stage import run_stage
 
 LABELS = {"baseline": "{}% of the images"}  # of variants, where their names alone would not do
@@ -37,10 +38,13 @@ def main(params: ImageParams, study: str) -> None:
     if len({own["multiply_adds"] for own in metrics.values()}) > 1:
         figures["frontier"] = draw_frontier(metrics, caption)
     images = CIFAR10Data.load().images("test")
-    for name, found in load_predictions(list(labels), f"data/{study}").items():
+    predictions = load_predictions(list(labels), f"data/{study}")
+    for name, found in predictions.items():
         figures[f"wrong_{name}"] = draw_wrong_images(images, found, labels[name], caption)
     for name, figure in figures.items():
         save_figure(figure, f"plots/{study}/figures/{name}.png")
+    contrasts = compare_with_first(predictions)
+    write(f"plots/{study}/contrasts.csv", lambda path: contrasts.to_csv(path, index=False, float_format="%.6g"))
     summary = {f"test_accuracy_{name}": metrics[label]["test_accuracy"] for name, label in labels.items()}
     write_json(f"metrics/{study}/summary.json", {"seeds": next(iter(metrics.values()))["seeds"]} | summary)
 

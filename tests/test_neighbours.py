@@ -74,6 +74,12 @@ def test_the_summary_repeats_the_test_accuracies(neighbours, study):
     for name in TRAINED[study]:
         own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
         assert summary[f"test_accuracy_{name}"] == own["test_accuracy"]
+    contrasts = pd.read_csv(neighbours.folder / f"plots/{study}/contrasts.csv", dtype={"variant": str})
+    first, *others = TRAINED[study]
+    assert contrasts["variant"].tolist() == others
+    for row in contrasts.itertuples():
+        points = 100 * (summary[f"test_accuracy_{row.variant}"] - summary[f"test_accuracy_{first}"])
+        assert row.difference == pytest.approx(points, abs=1e-4)
 
 
 def test_the_sweep_finds_the_best_learning_rates(neighbours):
