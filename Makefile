@@ -19,7 +19,6 @@ REFERENCE_PLOTS := curves statistics documents/report.pdf
 INSTALL = .venv/bin/uv pip install --quiet --no-cache --python .venv/bin/python --require-hashes -r requirements.lock
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --no-compile --require-hashes -r requirements.lock
 
-NEIGHBOURS := $(patsubst %,stages/%/dvc.yaml,baseline unfreezing small_cnn small_cnn_sweep mobilenetv2)
 # MobileNetV2 for a GPU: every image, 200 epochs, three seeds.
 FULL := epochs=200 percent=100 strides=reduce_8 precision=auto batch_size=128 lr=0.1 schedule=cosine 'seeds=[0,1,2]'
 
@@ -63,8 +62,8 @@ reference: setup  ## the study with six seeds, in .reference; results to metrics
 	cp -r .reference/metrics metrics/reference
 	cp -rL $(addprefix .reference/plots/,$(REFERENCE_PLOTS)) plots/reference
 
-neighbours: setup  ## the studies that train from images, at the profile of params.yaml
-	dvc repro $(NEIGHBOURS)
+neighbours: setup  ## the neighbouring studies and their report, at the profile of params.yaml
+	dvc repro stages/neighbours/dvc.yaml
 
 full: setup  ## MobileNetV2 and its variants at full length, for a GPU: an experiment of DVC
 	dvc exp run $(addprefix -S mobilenetv2.,$(FULL)) stages/mobilenetv2/dvc.yaml

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pandas as pd
+import pypdf
 import pytest
 import torch
 
 from stages.lib.backbone import Trunk
 from stages.lib.image_model import make_image_classifier
 from stages.lib.representations import replace_blocks
+from stages.lib.results import percent
 from stages.lib.transfer import rebuild_model
 from tests.test_pipeline import stages_run
 
@@ -43,7 +45,7 @@ def neighbours(tiny, tmp_path_factory):
     """The tiny study with all neighbours run."""
     checkout = tiny.copy_to(tmp_path_factory.mktemp("neighbours") / "copy")
     checkout.set_params(*sum(TINY.values(), UNFREEZING))
-    studies = [*TINY, "unfreezing"]
+    studies = [*TINY, "unfreezing", "neighbours"]
     checkout.outputs = {study: checkout.run("dvc", "repro", f"stages/{study}/dvc.yaml") for study in studies}
     return checkout
 
@@ -120,10 +122,10 @@ def test_a_checkpoint_and_the_stored_predictions_give_the_recorded_accuracy(neig
 
 def test_transfer_and_scratch_are_set_side_by_side(neighbours):
     summary = neighbours.read_json("metrics/baseline/comparison.json")
-    for percent in TRAINED["baseline"]:
+    for share in TRAINED["baseline"]:
         for way, folder in (("transfer", "transfer"), ("scratch", "train")):
-            own = neighbours.read_json(f"metrics/baseline/{folder}/{percent}.json")
-            assert summary[f"test_accuracy_{way}_{percent}"] == own["test_accuracy"]
+            own = neighbours.read_json(f"metrics/baseline/{folder}/{share}.json")
+            assert summary[f"test_accuracy_{way}_{share}"] == own["test_accuracy"]
     curves = pd.read_csv(neighbours.folder / "plots/baseline/transfer.csv")
     assert curves.groupby("percent")["images"].first().to_dict() == {50: 80, 100: 160}
     assert {path.name for path in (neighbours.folder / "plots/baseline/comparison").iterdir()} == {
@@ -163,6 +165,17 @@ def test_the_whole_fine_tuned_network_gives_the_recorded_accuracy_from_images(ne
     assert abs((found == labels).mean() - recorded) <= 2 / len(labels)  # features are stored as float16
     changed = neighbours.read_json("metrics/unfreezing/representations.json")
     assert all(0.5 < changed[f"cka_features.{block}"] < 1 for block in (16, 17, 18))
+
+
+def test_the_report_repeats_the_results(neighbours):
+    assert stages_run(neighbours.outputs["neighbours"]) == {"stages/neighbours/dvc.yaml:document"}
+    pages = pypdf.PdfReader(neighbours.folder / "plots/documents/neighbours.pdf").pages
+    text = " ".join(" ".join(page.extract_text() for page in pages).split())
+    for study, names in TRAINED.items():
+        for name in names if study in REPORTED else []:
+            own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
+            assert percent(own, "test_accuracy") in text
+    assert all(f"Figure {number}:" in text for number in range(1, 12))
 
 
 def test_figures_are_drawn_for_every_study(neighbours):

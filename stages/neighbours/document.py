@@ -1,0 +1,111 @@
+"""Write the report on the neighbouring studies, plots/documents/neighbours.pdf, from their result files."""
+
+import json
+from dataclasses import dataclass
+
+import pandas as pd
+import typst
+
+from stages.lib import neighbour_wording as wording
+from stages.lib.files import read_json, write
+from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.results import percent
+from stages.lib.stage import run_stage
+from stages.unfreezing.params import UnfreezingParams
+
+LEVELS = [60, 70, 80]  # per cent of validation accuracy, as in stages/baseline/compare.py
+
+
+@dataclass(frozen=True)
+class NeighboursParams(ImageParams, UnfreezingParams):
+    """Everything that the studies are set by."""
+
+
+def read_metrics(study: str, names: list[str]) -> dict[str, dict]:
+    return {name: read_json(f"metrics/{study}/train/{name}.json") for name in names}
+
+
+def gather_baseline(params: NeighboursParams) -> dict:
+    shares = sorted(params.baseline.percents)
+    ways = {
+        way: {share: read_json(f"metrics/baseline/{folder}/{share:g}.json") for share in shares}
+        for way, folder in (("transfer", "transfer"), ("scratch", "train"))
+    }
+    accuracy = {way: {share: own["test_accuracy"] for share, own in found.items()} for way, found in ways.items()}
+    return {
+        "rows": [[f"{s:g}", *(percent(found[s], "test_accuracy") for found in ways.values())] for s in shares],
+        "shares": wording.describe_shares(**accuracy),
+        "speed": wording.describe_speed(read_json("metrics/baseline/comparison.json"), LEVELS),
+    }
+
+
+def gather_unfreezing(params: NeighboursParams) -> dict:
+    study = params.unfreezing
+    blocks = sorted(study.trainable_from, reverse=True)
+    metrics = read_metrics("unfreezing", blocks)
+    costs = ("parameters", "multiply_adds", "stored_bytes")
+    return {
+        "rows": [
+            [f"features.{block}", *(f"{own[cost]:,}" for cost in costs), percent(own, "test_accuracy")]
+            for block, own in metrics.items()
+        ],
+        "accuracy": wording.describe_unfreezing(read_json("metrics/unfreezing/summary.json"), blocks),
+        "layers": wording.describe_layers(read_json("metrics/unfreezing/representations.json")),
+        "first": blocks[-1],
+        "block_lr": f"{study.block_lr:g}",
+        "percent": f"{study.percent:g}",
+    }
+
+
+def gather_small_cnn(params: NeighboursParams) -> dict:
+    metrics = read_metrics("small_cnn", params.small_cnn.norms)
+    return {
+        "rows": [
+            [norm, f"{own['parameters']:,}", percent(own, "val_accuracy"), percent(own, "test_accuracy")]
+            for norm, own in metrics.items()
+        ],
+        "goal": wording.describe_goal({norm: own["test_accuracy"] for norm, own in metrics.items()}),
+        "contrasts": wording.describe_contrasts(pd.read_csv("plots/small_cnn/contrasts.csv"), next(iter(metrics))),
+        "wrong": f"small_cnn/figures/wrong_{next(iter(metrics))}.png",
+    }
+
+
+def gather_mobilenetv2(params: NeighboursParams) -> dict:
+    metrics = read_metrics("mobilenetv2", list(list_variants(params, "mobilenetv2")))
+    costs = ("parameters", "multiply_adds")
+    return {
+        "rows": [
+            [name, *(f"{own[cost]:,}" for cost in costs), percent(own, "test_accuracy")]
+            for name, own in metrics.items()
+        ],
+        "frontier": wording.describe_frontier(metrics),
+        "contrasts": wording.describe_contrasts(pd.read_csv("plots/mobilenetv2/contrasts.csv"), next(iter(metrics))),
+        "strides": params.mobilenetv2.strides,
+    }
+
+
+def describe_recipe(params: NeighboursParams, study: str) -> str:
+    own = getattr(params, study)
+    return (
+        f"{own.epochs} epochs of {own.optimizer} with a largest step size of {own.lr:g} ({own.schedule}), batches of "
+        f"{own.batch_size}, {own.percent:g}% of the training images, {len(own.seeds)} seeds"
+    ).replace("1 seeds", "1 seed")
+
+
+def main(params: NeighboursParams) -> None:
+    gather = {
+        "baseline": gather_baseline,
+        "unfreezing": gather_unfreezing,
+        "small_cnn": gather_small_cnn,
+        "mobilenetv2": gather_mobilenetv2,
+    }
+    data = {study: collect(params) for study, collect in gather.items()}
+    data["recipes"] = {study: describe_recipe(params, study) for study in ("baseline", "small_cnn", "mobilenetv2")}
+    data["weights"] = read_json("models/backbone.json")["weights"]
+    pdf = typst.compile("stages/neighbours/document.typ", root=".", sys_inputs={"data": json.dumps(data)})
+    write("plots/documents/neighbours.pdf", lambda path: path.write_bytes(pdf))
+    print(f"plots/documents/neighbours.pdf: {len(pdf) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    run_stage(main, timing="neighbours/document", schema=NeighboursParams)
