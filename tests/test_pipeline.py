@@ -81,6 +81,7 @@ COMMITTED = [
     "stages/baseline/dvc.yaml:train_images",
     "stages/baseline/dvc.yaml:image_report",
     "stages/small_cnn/dvc.yaml",
+    "stages/small_cnn_sweep/dvc.yaml",
 ]
 
 

@@ -67,6 +67,13 @@ def test_the_small_cnns_table_is_the_committed_metrics():
     assert_table(["norm", "parameters", "test (%)", "validation (%)", "gap (points)", "latency (ms)"], rows)
 
 
+def test_the_small_cnns_learning_rate_is_the_one_that_the_sweep_found():
+    params, found = load_params(ImageParams, ROOT / "params.yaml"), read("metrics/small_cnn_sweep/summary.json")
+    assert found["common_lr"] == params.small_cnn.lr
+    text, rates = " ".join(README.split()), ", ".join(f"{lr:g}" for lr in params.small_cnn_sweep.lrs[:-1])
+    assert f"{params.small_cnn.lr:g} is the one of {rates} and {params.small_cnn_sweep.lrs[-1]:g} whose worst" in text
+
+
 def test_the_price_of_half_precision_is_the_committed_comparison():
     found = read("metrics/cache_study/precision.json")
     flipped, difference = (f"{100 * found[name]:.1f}" for name in ("flipped_max", "accuracy_difference_max"))

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter
 
 from stages.lib.files import read_json, write, write_json
 from stages.lib.image_figures import add_caption, count
@@ -42,6 +42,8 @@ def draw_sweep(table: pd.DataFrame, caption: str) -> Figure:
         for color, (size, own) in zip(SEQUENCE, table[table["norm"] == norm].groupby("batch_size"), strict=False):
             axes.plot(own["lr"], own["val_accuracy"], "o-", color=color, label=f"batches of {size}")
         axes.set(xscale="log", xlabel="largest learning rate", title=norm)
+        axes.set_xticks(table["lr"].unique(), [f"{lr:g}" for lr in table["lr"].unique()])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     panels[0, 0].set_ylabel("best validation accuracy")
     panels[0, 0].legend(fontsize=8)
