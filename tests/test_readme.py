@@ -9,6 +9,7 @@ from stages.cache_study.params import CacheStudyParams
 from stages.lib.image_studies import ImageParams
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
+from stages.lib.small_cnn import NORMS
 from stages.lib.wording import (
     describe_correlations,
     describe_curvature,
@@ -65,6 +66,16 @@ def test_the_small_cnns_table_is_the_committed_metrics():
         gap = f"{100 * found['generalization_gap']:.2f}"
         rows.append([norm, f"{found['parameters']:,}", *accuracies, gap, f"{latency:.1f}"])
     assert_table(["norm", "parameters", "test (%)", "validation (%)", "gap (points)", "latency (ms)"], rows)
+
+
+def test_the_sentences_on_the_small_cnn_hold_for_the_committed_metrics():
+    """ "Reach 70%", "ends below it", "its curve still rises", "tell every pair with batch normalization apart"."""
+    accuracy = {norm: read(f"metrics/small_cnn/train/{norm}.json")["test_accuracy"] for norm in NORMS}
+    assert min(accuracy["batchnorm"], accuracy["groupnorm"]) >= 0.7 > accuracy["layernorm"]
+    curve = pd.read_csv(ROOT / "plots/small_cnn/curves/layernorm.csv")["val_accuracy"]
+    assert curve.idxmax() == len(curve) - 1
+    contrasts = pd.read_csv(ROOT / "plots/small_cnn/contrasts.csv")
+    assert (contrasts["seeds_significant"] == contrasts["seeds"]).all() and (contrasts["seeds"] == 1).all()
 
 
 def test_the_small_cnns_learning_rate_is_the_one_that_the_sweep_found():
