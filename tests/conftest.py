@@ -10,7 +10,12 @@ import pytest
 import torch
 from dvc.utils.hydra import apply_overrides
 
+from stages.lib.device import has_bfloat16
+
 ROOT = Path(__file__).parent.parent
+needs_bfloat16 = pytest.mark.skipif(
+    not has_bfloat16(torch.device("cpu")), reason="this processor emulates bfloat16: slow, and rounded otherwise"
+)
 TINY = [
     "data.images=200",
     "features.views=2",
