@@ -8,6 +8,7 @@ import typst
 
 from stages.lib import neighbour_wording as wording
 from stages.lib.files import read_json, write
+from stages.lib.image_figures import count
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.results import percent
 from stages.lib.stage import run_stage
@@ -87,9 +88,9 @@ def gather_mobilenetv2(params: NeighboursParams) -> dict:
 def describe_recipe(params: NeighboursParams, study: str) -> str:
     own = getattr(params, study)
     return (
-        f"{own.epochs} epochs of {own.optimizer} with a largest step size of {own.lr:g} ({own.schedule}), batches of "
-        f"{own.batch_size}, {own.percent:g}% of the training images, {len(own.seeds)} seeds"
-    ).replace("1 seeds", "1 seed")
+        f"{count(own.epochs, 'epoch')} of {own.optimizer} with a largest step size of {own.lr:g} ({own.schedule}), batches of "
+        f"{own.batch_size}, {own.percent:g}% of the training images, {count(len(own.seeds), 'seed')}"
+    )
 
 
 def main(params: NeighboursParams) -> None:
