@@ -88,8 +88,8 @@ def gather_mobilenetv2(params: NeighboursParams) -> dict:
 def describe_recipe(params: NeighboursParams, study: str) -> str:
     own = getattr(params, study)
     return (
-        f"{count(own.epochs, 'epoch')} of {own.optimizer} with a largest step size of {own.lr:g} ({own.schedule}), batches of "
-        f"{own.batch_size}, {own.percent:g}% of the training images, {count(len(own.seeds), 'seed')}"
+        f"{count(own.epochs, 'epoch')} of {own.optimizer} with a largest step size of {own.lr:g} ({own.schedule}), "
+        f"batches of {own.batch_size}, {own.percent:g}% of the training images, {count(len(own.seeds), 'seed')}"
     )
 
 
