@@ -13,7 +13,6 @@ from stages.lib.feature_cache import FeatureCache
 from stages.lib.feature_extraction import make_clean_parts, make_extractor, make_view, write_parts
 from stages.lib.files import StageError, write_json
 from stages.lib.transfer import make_model
-from tests.conftest import needs_bfloat16
 
 CPU = torch.device("cpu")
 
@@ -123,7 +122,6 @@ def test_one_batch_shape_only(data, trunk, tmp_path):
     assert shapes == {(feature_extraction.BATCH_SIZE["cpu"], 32, 32, 3)}
 
 
-@needs_bfloat16
 def test_compiled_bfloat16_extraction_stays_near_float32(trunk, rng):
     """The path that the study runs: compiled, with weights folded in."""
     images = torch.from_numpy(rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8))
