@@ -7,10 +7,8 @@ from stages.lib.files import read_json, write_json
 from stages.lib.image_figures import draw_curves
 from stages.lib.image_studies import ImageParams
 from stages.lib.plotting import save_figure
-from stages.lib.share_figures import WAYS, Comparison, draw_shares, first_epoch_at
+from stages.lib.share_figures import LEVELS, WAYS, Comparison, draw_shares, first_epoch_at
 from stages.lib.stage import run_stage
-
-LEVELS = (0.6, 0.7, 0.8)  # of validation accuracy
 
 
 def load_comparison(percents: list[float]) -> Comparison:
@@ -37,7 +35,7 @@ def main(params: ImageParams) -> None:
     for way, by_share in comparison.metrics.items():
         summary |= {f"test_accuracy_{way}_{percent:g}": own["test_accuracy"] for percent, own in by_share.items()}
         summary |= {
-            f"epochs_to_{100 * level:.0f}pct_{way}": first_epoch_at(comparison.curves[way], level) for level in LEVELS
+            f"epochs_to_{level}pct_{way}": first_epoch_at(comparison.curves[way], level / 100) for level in LEVELS
         }
     write_json("metrics/baseline/comparison.json", summary)
 

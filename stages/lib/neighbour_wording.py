@@ -1,5 +1,7 @@
 """What the neighbouring studies found, as sentences that follow the data: every number comes from a result file."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -27,7 +29,7 @@ def describe_shares(transfer: dict[float, float], scratch: dict[float, float]) -
     )
 
 
-def describe_speed(comparison: dict, levels: list[int]) -> str:
+def describe_speed(comparison: dict, levels: Sequence[int]) -> str:
     """From `epochs_to_<level>pct_<way>`, null where a way never gets there."""
 
     def reach(way: str) -> str:

@@ -12,6 +12,7 @@ from stages.lib.plotting import SEQUENCE
 from stages.lib.results import test_accuracies
 
 WAYS = {"transfer": ("frozen MobileNetV2, plain head", SEQUENCE[3]), "scratch": ("CNN from scratch", SEQUENCE[1])}
+LEVELS = (60, 70, 80)  # per cent of validation accuracy, to be reached soon
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ from stages.lib.files import read_json, write
 from stages.lib.image_figures import count
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.results import percent
+from stages.lib.share_figures import LEVELS
 from stages.lib.stage import run_stage
 from stages.unfreezing.params import UnfreezingParams
-
-LEVELS = [60, 70, 80]  # per cent of validation accuracy, as in stages/baseline/compare.py
 
 
 @dataclass(frozen=True)
