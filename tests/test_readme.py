@@ -68,6 +68,14 @@ def test_the_small_cnns_table_is_the_committed_metrics():
     assert_table(["norm", "parameters", "test (%)", "validation (%)", "gap (points)", "latency (ms)"], rows)
 
 
+def test_the_neighbours_durations_are_the_committed_ones():
+    minutes = []
+    for study in ("baseline", "small_cnn", "small_cnn_sweep"):
+        files = (ROOT / "metrics/timing" / study).glob("*.json")
+        minutes.append(f"{sum(read(file)['seconds'] for file in files) / 60:.0f}")
+    assert "They took {}, {} and {} minutes.".format(*minutes) in " ".join(README.split())
+
+
 def test_the_sentences_on_the_small_cnn_hold_for_the_committed_metrics():
     """ "Reach 70%", "ends below it", "its curve still rises", "tell every pair with batch normalization apart"."""
     accuracy = {norm: read(f"metrics/small_cnn/train/{norm}.json")["test_accuracy"] for norm in NORMS}
