@@ -129,6 +129,7 @@ def test_transfer_and_scratch_are_set_side_by_side(neighbours):
     curves = pd.read_csv(neighbours.folder / "plots/baseline/transfer.csv")
     assert curves.groupby("percent")["images"].first().to_dict() == {50: 80, 100: 160}
     assert {path.name for path in (neighbours.folder / "plots/baseline/comparison").iterdir()} == {
+        "bars.png",
         "curves.png",
         "shares.png",
     }
@@ -175,7 +176,7 @@ def test_the_report_repeats_the_results(neighbours):
         for name in names if study in REPORTED else []:
             own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
             assert percent(own, "test_accuracy") in text
-    assert all(f"Figure {number}:" in text for number in range(1, 12))
+    assert all(f"Figure {number}:" in text for number in range(1, 13))
 
 
 def test_figures_are_drawn_for_every_study(neighbours):

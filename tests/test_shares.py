@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.lib.share_figures import Comparison, draw_shares, first_epoch_at
+from stages.lib.share_figures import Comparison, draw_bars, draw_shares, first_epoch_at
 from stages.lib.shares import choose_share
 
 
@@ -29,7 +29,12 @@ def comparison():
         for e in range(1, 6)
     ]
     metrics = {
-        p: {"test_accuracy_seed0": p / 200, "test_accuracy_seed1": p / 200 + 0.1, "generalization_gap": 0.02}
+        p: {
+            "test_accuracy": p / 200 + 0.05,
+            "test_accuracy_seed0": p / 200,
+            "test_accuracy_seed1": p / 200 + 0.1,
+            "generalization_gap": 0.02,
+        }
         for p in (10.0, 100.0)
     }
     ways = ("transfer", "scratch")
@@ -47,3 +52,13 @@ def test_the_figures_show_images_and_per_cent(comparison):
     assert accuracy.lines[0].get_xdata() == pytest.approx([500, 5000])
     assert accuracy.lines[0].get_ydata() == pytest.approx([10, 55])
     assert gap.lines[0].get_ydata() == pytest.approx([2, 2])
+
+
+def test_the_bars_show_accuracies_and_how_soon_they_are_reached(comparison):
+    curves = comparison.curves["scratch"].assign(val_accuracy=lambda table: table["val_accuracy"] + 0.2)
+    slow = Comparison(comparison.metrics, comparison.curves | {"transfer": curves}, comparison.images)
+    accuracy, epochs = draw_bars(slow, "caption").axes
+    assert [bar.get_height() for bar in accuracy.patches] == pytest.approx([10, 55] * 2)
+    assert [bar.get_height() for bar in epochs.patches] == pytest.approx([4, 5, 0, 0, 0, 0])
+    assert [text.get_text() for text in epochs.texts] == ["4.0", "5.0", "never", "never", "never", "never"]
+    assert [label.get_text() for label in accuracy.get_xticklabels()] == ["500", "5,000"]

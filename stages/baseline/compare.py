@@ -7,7 +7,7 @@ from stages.lib.files import read_json, write_json
 from stages.lib.image_figures import draw_curves
 from stages.lib.image_studies import ImageParams
 from stages.lib.plotting import save_figure
-from stages.lib.share_figures import LEVELS, WAYS, Comparison, draw_shares, first_epoch_at
+from stages.lib.share_figures import LEVELS, WAYS, Comparison, draw_bars, draw_shares, first_epoch_at
 from stages.lib.stage import run_stage
 
 
@@ -31,6 +31,7 @@ def main(params: ImageParams) -> None:
     curves = {WAYS[way][0]: table for way, table in comparison.curves.items()}
     save_figure(draw_curves(curves, caption), "plots/baseline/comparison/curves.png")
     save_figure(draw_shares(comparison, caption), "plots/baseline/comparison/shares.png")
+    save_figure(draw_bars(comparison, caption), "plots/baseline/comparison/bars.png")
     summary: dict[str, float | None] = {"seeds": len(study.seeds)}
     for way, by_share in comparison.metrics.items():
         summary |= {f"test_accuracy_{way}_{percent:g}": own["test_accuracy"] for percent, own in by_share.items()}

@@ -1,41 +1,59 @@
-"""Train a plain head on the frozen MobileNetV2, on the same shares of the training images as the CNN from scratch."""
+"""Train a plain head on the frozen MobileNetV2, on the same shares of the training images as the CNN from scratch.
+
+Nothing but the head trains, so what it sees of an image, the pooled output of features.18, is computed once.
+"""
 
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import pandas as pd
 import torch
 
-from stages.lib.feature_cache import FeatureCache
+from stages.lib.device import choose_device
+from stages.lib.evaluation import BATCH_SIZE
+from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
-from stages.lib.image_studies import Baseline, ImageParams
+from stages.lib.heads import Head, make_head
+from stages.lib.image_studies import ImageParams
+from stages.lib.image_training import train_image_seeds
 from stages.lib.shares import choose_share
 from stages.lib.stage import run_stage
 from stages.lib.summary import finish_run, summarize_configuration
-from stages.lib.transfer_training import train_seeds
+from stages.lib.transfer import TransferModel, make_model
 
 INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json"]
-FROZEN = {"norm": "none", "clip": None, "block_lr": 0.0, "placement": "vector", "block_bn_statistics": "frozen"}
 
 
-def make_settings(params: ImageParams, study: Baseline, cache: FeatureCache) -> dict:
-    """The baseline's recipe for pooling, FC(256), ReLU, dropout and FC(10); nothing else trains."""
-    recipe = {"epochs": study.epochs, "batch_size": study.batch_size, "head_lr": study.lr}
-    return asdict(params.train) | cache.model_settings | recipe | FROZEN
+def load_frozen(cache: FeatureCache) -> TransferModel:
+    """The end of MobileNetV2 with its pretrained weights."""
+    backbone = torch.load("models/backbone.pt", weights_only=True)
+    return make_model(backbone, "none", seed=0, **cache.model_settings).eval().to(choose_device())
+
+
+@torch.no_grad()
+def pool(model: TransferModel, features: torch.Tensor) -> torch.Tensor:
+    """What the frozen network gives a head: trunk outputs (N, H, W, C) -> float32 (N, 1280), on the model's device."""
+    device = next(model.parameters()).device
+    return torch.cat([model.activate_block(x.to(device)) for x in features.split(BATCH_SIZE)])
 
 
 def main(params: ImageParams) -> dict:
-    study, cache = params.baseline, FeatureCache()
-    backbone = torch.load("models/backbone.pt", weights_only=True)
-    data, settings = cache.training_data(), make_settings(params, study, cache)
-    train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
+    study, dropout, cache = params.baseline, params.train.dropout, FeatureCache()
+    frozen, stored = load_frozen(cache), cache.training_data()
+    views, validation = [pool(frozen, view) for view in stored.views], pool(frozen, stored.val_inputs)
+    train, test = ((pool(frozen, cache.features(part)), cache.labels(part)) for part in ("train_eval", "test"))
+
+    def make(seed: int) -> Head:
+        settings = {"dropout_rate": dropout, "placement": "vector", "frn_learned_eps": None}
+        return make_head("none", validation.shape[1], seed=seed, **settings)
+
     scratch, rows, seconds = SCRATCH / "baseline_transfer", [], {}
     with locked(scratch, "the training of the transfer model"):
-        states = scratch / fingerprint(settings, INPUTS)
+        states = scratch / fingerprint([asdict(study), dropout], INPUTS)
         for percent in study.percents:
-            name, chosen = f"{percent:g}", choose_share(data.labels, percent)
-            own = replace(data, views=[view[chosen] for view in data.views], labels=data.labels[chosen])
-            runs, timing = train_seeds(f"transfer {name}%", settings, study.seeds, backbone, own, states / name)
+            name, chosen = f"{percent:g}", choose_share(stored.labels, percent)
+            own = TrainingData([view[chosen] for view in views], stored.labels[chosen], validation, stored.val_labels)
+            runs, timing = train_image_seeds(f"transfer {name}%", make, study, own, states / name)
             seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]
             metrics = {run.seed: finish_run(run, train, test) for run in runs}
             write_json(f"metrics/baseline/transfer/{name}.json", summarize_configuration(metrics))

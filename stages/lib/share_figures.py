@@ -44,6 +44,26 @@ def draw_shares(comparison: Comparison, caption: str) -> Figure:
     return figure
 
 
+def draw_bars(comparison: Comparison, caption: str) -> Figure:
+    """Test accuracy by share, and the first epoch with each of LEVELS on all images: a bar per way, mean over seeds."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.9), width_ratios=(3, 2))
+    shares = list(next(iter(comparison.metrics.values())))
+    for offset, (way, (label, color)) in zip((-0.2, 0.2), WAYS.items(), strict=True):
+        accuracies = [100 * comparison.metrics[way][share]["test_accuracy"] for share in shares]
+        bars = left.bar(np.arange(len(shares)) + offset, accuracies, 0.4, color=color, label=label)
+        left.bar_label(bars, fmt="%.1f", fontsize=8)
+        epochs = [first_epoch_at(comparison.curves[way], level / 100) for level in LEVELS]
+        bars = right.bar(np.arange(len(LEVELS)) + offset, [epoch or 0 for epoch in epochs], 0.4, color=color)
+        right.bar_label(bars, [f"{epoch:.1f}" if epoch else "never" for epoch in epochs], fontsize=8)
+    left.set_xticks(range(len(shares)), [f"{round(comparison.images * share / 100):,}" for share in shares])
+    left.set(xlabel="training images", ylabel="test accuracy (%)")
+    right.set_xticks(range(len(LEVELS)), [f"{level}" for level in LEVELS])
+    right.set(xlabel="validation accuracy (%)", ylabel="first epoch that reaches it")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    add_caption(figure, f"{caption}. Right: all training images; never: some seed does not reach it")
+    return figure
+
+
 def first_epoch_at(curves: pd.DataFrame, accuracy: float) -> float | None:
     """Mean over seeds of the first epoch whose validation accuracy is at least `accuracy`; None if a seed never is."""
     reached = curves[curves["val_accuracy"] >= accuracy].groupby("seed")["epoch"].min()
