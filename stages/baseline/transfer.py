@@ -12,11 +12,11 @@ import torch
 from stages.lib.device import choose_device
 from stages.lib.evaluation import BATCH_SIZE
 from stages.lib.feature_cache import FeatureCache, TrainingData
+from stages.lib.feature_shares import take_share
 from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
 from stages.lib.heads import Head, make_head
 from stages.lib.image_studies import ImageParams
 from stages.lib.image_training import train_image_seeds
-from stages.lib.shares import choose_share
 from stages.lib.stage import run_stage
 from stages.lib.summary import finish_run, summarize_configuration
 from stages.lib.transfer import TransferModel, make_model
@@ -41,6 +41,7 @@ def main(params: ImageParams) -> dict:
     study, dropout, cache = params.baseline, params.train.dropout, FeatureCache()
     frozen, stored = load_frozen(cache), cache.training_data()
     views, validation = [pool(frozen, view) for view in stored.views], pool(frozen, stored.val_inputs)
+    data = TrainingData(views, stored.labels, validation, stored.val_labels)
     train, test = ((pool(frozen, cache.features(part)), cache.labels(part)) for part in ("train_eval", "test"))
 
     def make(seed: int) -> Head:
@@ -51,13 +52,12 @@ def main(params: ImageParams) -> dict:
     with locked(scratch, "the training of the transfer model"):
         states = scratch / fingerprint([asdict(study), dropout], INPUTS)
         for percent in study.percents:
-            name, chosen = f"{percent:g}", choose_share(stored.labels, percent)
-            own = TrainingData([view[chosen] for view in views], stored.labels[chosen], validation, stored.val_labels)
+            name, own = f"{percent:g}", take_share(data, percent)
             runs, timing = train_image_seeds(f"transfer {name}%", make, study, own, states / name)
             seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]
             metrics = {run.seed: finish_run(run, train, test) for run in runs}
             write_json(f"metrics/baseline/transfer/{name}.json", summarize_configuration(metrics))
-            rows += [{"percent": percent, "images": len(chosen)} | row for run in runs for row in run.history]
+            rows += [{"percent": percent, "images": len(own.labels)} | row for run in runs for row in run.history]
         curves = pd.DataFrame(rows)
         write("plots/baseline/transfer.csv", lambda path: curves.to_csv(path, index=False, float_format="%.6g"))
         shutil.rmtree(states)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from stages.lib.heads import PLACEMENTS
-from stages.lib.params import Params, ParamsError, integer, is_int, is_number, list_of
+from stages.lib.params import Params, ParamsError, integer, is_int, is_number, list_of, number
 
 STUDIES = ("thresholds", "batch_sizes", "placements")
 
@@ -12,6 +12,7 @@ STUDIES = ("thresholds", "batch_sizes", "placements")
 class Variants:
     seeds: list[int] = list_of("integers >= 0", lambda v: is_int(v) and v >= 0)
     epochs: int = integer(1)
+    percent: float = number("in (0, 100]", lambda v: 0 < v <= 100)
     thresholds: list[float] = list_of("numbers > 0", lambda v: is_number(v) and v > 0)
     batch_sizes: list[int] = list_of("integers >= 2", lambda v: is_int(v) and v >= 2)
     placements: list[str] = list_of(", ".join(PLACEMENTS), lambda v: v in PLACEMENTS)

@@ -8,6 +8,7 @@ import torch
 
 from stages.lib.captions import caption_of_study
 from stages.lib.feature_cache import FeatureCache
+from stages.lib.feature_shares import take_share
 from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
 from stages.lib.plotting import save_figure
 from stages.lib.saturation import saturated_share
@@ -35,7 +36,7 @@ def main(params: VariantsParams, study: str) -> None:
     own = params.variants
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
-    data = cache.training_data()
+    data = take_share(cache.training_data(), own.percent)
     common = asdict(params.train) | cache.model_settings | {"epochs": own.epochs, "clip": None}
     scratch, rows = SCRATCH / "variants" / study, []
     states = scratch / "states"
@@ -43,7 +44,7 @@ def main(params: VariantsParams, study: str) -> None:
         for norm in params.norms:
             for name, changes in variants.items():
                 settings = common | {"norm": norm} | changes
-                folder = states / fingerprint(settings, INPUTS)
+                folder = states / fingerprint([settings, own.percent], INPUTS)
                 runs, _ = train_seeds(f"{norm}, {study} {name}", settings, own.seeds, backbone, data, folder)
                 for run in runs:
                     ratios, saturated = mean_update_ratio(run), saturated_share(run.model, data.val_inputs)
@@ -53,7 +54,8 @@ def main(params: VariantsParams, study: str) -> None:
         table = pd.DataFrame(rows)[[*CURVES, "update_ratio", "saturated"]]
         write(f"plots/variants/{study}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
         write_json(f"metrics/variants/{study}.json", summarize_variants(table))
-        save_figure(draw_variants(table, study, caption_of_study(len(own.seeds))), f"plots/variants/{study}.png")
+        caption = f"{caption_of_study(len(own.seeds))}; {own.percent:g}% of the training images, {own.epochs} epochs"
+        save_figure(draw_variants(table, study, caption), f"plots/variants/{study}.png")
         shutil.rmtree(states)
 
 
