@@ -31,6 +31,13 @@ UNFREEZING = [
     "unfreezing.trainable_from=[18,16]",
     "unfreezing.embedded_images=100",
 ]
+VARIANTS = [
+    "variants.epochs=1",
+    "variants.percent=50",
+    "variants.seeds=[0]",
+    "variants.thresholds=[1.0,2.0]",
+    "variants.batch_sizes=[8,16]",
+]
 TRAINED = {
     "baseline": ["50", "100"],
     "small_cnn": ["groupnorm", "layernorm"],
@@ -44,8 +51,8 @@ REPORTED = [study for study in TRAINED if study != "small_cnn_sweep"]  # by imag
 def neighbours(tiny, tmp_path_factory):
     """The tiny study with all neighbours run."""
     checkout = tiny.copy_to(tmp_path_factory.mktemp("neighbours") / "copy")
-    checkout.set_params(*sum(TINY.values(), UNFREEZING))
-    studies = [*TINY, "unfreezing", "neighbours"]
+    checkout.set_params(*sum(TINY.values(), UNFREEZING + VARIANTS))
+    studies = [*TINY, "unfreezing", "variants", "neighbours"]
     checkout.outputs = {study: checkout.run("dvc", "repro", f"stages/{study}/dvc.yaml") for study in studies}
     return checkout
 
@@ -176,7 +183,7 @@ def test_the_report_repeats_the_results(neighbours):
         for name in names if study in REPORTED else []:
             own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
             assert percent(own, "test_accuracy") in text
-    assert all(f"Figure {number}:" in text for number in range(1, 13))
+    assert all(f"Figure {number}:" in text for number in range(1, 16))
 
 
 def test_figures_are_drawn_for_every_study(neighbours):

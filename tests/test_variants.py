@@ -18,7 +18,8 @@ def table():
         {
             "norm": norm, "variant": variant, "seed": seed, "epoch": epoch, "saturated": 0.5, "grad_norm": 1.0 * epoch,
             "val_accuracy": 0.5 + 0.1 * (norm == "frn") + 0.01 * (variant == "4") + 0.001 * seed - 0.2 * (epoch == 2),
-            "clip_fraction": 0.25 * epoch, "clip_coefficient": 1.0, "update_ratio": 1e-3,
+            "clip_fraction": 0.25 * epoch, "clip_coefficient": 1.0, "update_ratio": 1e-3, "saturated_at_start": 0.9,
+            "learned_eps": 1e-4 * 10**epoch if norm == "frn" and variant == "2" else None,
         }
         for norm in ("batchnorm", "frn") for variant in ("2", "4") for seed in (0, 1) for epoch in (1, 2)
     ]  # fmt: skip
@@ -58,6 +59,13 @@ def test_the_figure_shows_every_norm_and_seed(table):
     assert clipped.lines[1].get_ydata().tolist() == [0.375, 0.375]
 
 
+def test_placements_show_the_epsilon_that_frn_learns(table):
+    *_, epsilon = draw_variants(table, "placements", "weights: w").axes
+    assert [line.get_ydata().tolist() for line in epsilon.lines] == [pytest.approx([1e-3, 1e-2])] * 2
+    without = draw_variants(table.assign(learned_eps=np.nan), "placements", "weights: w")
+    assert len(without.axes) == len(PANELS["placements"])
+
+
 def test_saturated_units_are_those_whose_normalised_value_is_nearly_one(backbone_state):
     """FRN's own output, with scale 1 and shift 0, is the normalised value."""
     torch.manual_seed(0)
@@ -86,4 +94,6 @@ def test_a_tiny_study_of_thresholds(scratch_copy):
     metrics = scratch_copy.read_json("metrics/variants/thresholds.json")
     assert metrics["val_accuracy_frn_none"] == pytest.approx(table.loc[("frn", "none"), "val_accuracy"])
     assert np.isfinite(table.loc["frn", "saturated"]).all() and table.loc["batchnorm", "saturated"].isna().all()
+    start = table[table["epoch"] == 1].loc["frn", "learned_eps"]
+    np.testing.assert_allclose(start, load_params(path=ROOT / "params.yaml").train.frn_learned_eps, rtol=1e-5)
     assert "is no study" in scratch_copy.stage("variants.train", "colours", fails=True)

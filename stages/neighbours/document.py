@@ -1,4 +1,4 @@
-"""Write the report on the neighbouring studies, plots/documents/neighbours.pdf, from their result files."""
+"""Write the report on side studies and neighbours, plots/documents/neighbours.pdf, from their result files."""
 
 import json
 from dataclasses import dataclass
@@ -7,22 +7,43 @@ import pandas as pd
 import typst
 
 from stages.lib import neighbour_wording as wording
+from stages.lib import variants_wording
 from stages.lib.files import read_json, write
 from stages.lib.image_figures import count
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.results import percent
 from stages.lib.share_figures import LEVELS
 from stages.lib.stage import run_stage
+from stages.lib.variants import summarize_runs
 from stages.unfreezing.params import UnfreezingParams
+from stages.variants.params import STUDIES, VariantsParams
 
 
 @dataclass(frozen=True)
-class NeighboursParams(ImageParams, UnfreezingParams):
+class NeighboursParams(ImageParams, UnfreezingParams, VariantsParams):
     """Everything that the studies are set by."""
 
 
 def read_metrics(study: str, names: list[str]) -> dict[str, dict]:
     return {name: read_json(f"metrics/{study}/train/{name}.json") for name in names}
+
+
+def gather_variants(params: NeighboursParams) -> dict:
+    tables = {study: pd.read_csv(f"plots/variants/{study}.csv", dtype={"variant": str}) for study in STUDIES}
+    runs = {study: summarize_runs(table) for study, table in tables.items()}
+    learns = tables["placements"]["learned_eps"].notna().any()
+    compares = {"spatial", "vector"} <= set(runs["placements"]["variant"])
+    study = params.variants
+    return {
+        "epochs": study.epochs,
+        "percent": f"{study.percent:g}",
+        "seeds": count(len(study.seeds), "seed"),
+        "bite": variants_wording.describe_bite(runs["thresholds"]),
+        "thresholds": variants_wording.describe_thresholds(runs["thresholds"]),
+        "batch_sizes": variants_wording.describe_batch_sizes(runs["batch_sizes"]),
+        "placements": variants_wording.describe_placements(runs["placements"]) if compares else "",
+        "epsilon": variants_wording.describe_epsilon(tables["placements"]) if learns else "",
+    }
 
 
 def gather_baseline(params: NeighboursParams) -> dict:
@@ -94,6 +115,7 @@ def describe_recipe(params: NeighboursParams, study: str) -> str:
 
 def main(params: NeighboursParams) -> None:
     gather = {
+        "variants": gather_variants,
         "baseline": gather_baseline,
         "unfreezing": gather_unfreezing,
         "small_cnn": gather_small_cnn,

@@ -1,5 +1,6 @@
 """Train every norm under variants of one setting: `python -m stages.variants.train thresholds`."""
 
+import math
 import shutil
 from dataclasses import asdict
 
@@ -7,28 +8,49 @@ import pandas as pd
 import torch
 
 from stages.lib.captions import caption_of_study
-from stages.lib.feature_cache import FeatureCache
+from stages.lib.device import choose_device
+from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
 from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
+from stages.lib.heads import HIDDEN
 from stages.lib.plotting import save_figure
 from stages.lib.saturation import saturated_share
 from stages.lib.stage import run_stage
 from stages.lib.training import Run
+from stages.lib.transfer import TransferModel, make_model_from_settings
 from stages.lib.transfer_training import train_seeds
 from stages.lib.variants import draw_variants, summarize_variants
 from stages.variants.params import VariantsParams, list_variants
 
 INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json"]
 CURVES = "norm variant seed epoch train_loss val_loss val_accuracy grad_norm clip_fraction clip_coefficient".split()
+UPDATES = ["update_ratio", "learned_eps", "saturated_at_start", "saturated"]
+FRN_EPS = "head.norm.eps_l"  # one per unit
 
 
-def mean_update_ratio(run: Run) -> dict[int, float]:
+def update_ratios(run: Run) -> dict[int, float]:
     """Per epoch, |update| / |weight| of FC1's weight at the epoch's first step: Adam's effective step size there."""
-    return {
-        row["epoch"]: row["update_norm"] / row["weight_norm"]
-        for row in run.gradients
-        if row["layer"] == "head.fc1.weight"
+    rows = [row for row in run.gradients if row["layer"] == "head.fc1.weight"]
+    return {row["epoch"]: row["update_norm"] / row["weight_norm"] for row in rows}
+
+
+def learned_epsilons(run: Run) -> dict[int, float]:
+    """Per epoch, the root mean square over units of FRN's learned epsilon before the first step; empty without one."""
+    rows = [row for row in run.gradients if row["layer"] == FRN_EPS]
+    return {row["epoch"]: row["weight_norm"] / math.sqrt(HIDDEN) for row in rows}
+
+
+def describe_run(run: Run, data: TrainingData, untrained: TransferModel) -> list[dict]:
+    """One row per epoch of a finished run, with what its FRN units were at the start and have become."""
+    ratios, epsilons = update_ratios(run), learned_epsilons(run)
+    saturated = {
+        "saturated_at_start": saturated_share(untrained, data.val_inputs),
+        "saturated": saturated_share(run.model, data.val_inputs),
     }
+    return [
+        row | {"update_ratio": ratios[row["epoch"]], "learned_eps": epsilons.get(row["epoch"])} | saturated
+        for row in run.history
+    ]
 
 
 def main(params: VariantsParams, study: str) -> None:
@@ -47,11 +69,9 @@ def main(params: VariantsParams, study: str) -> None:
                 folder = states / fingerprint([settings, own.percent], INPUTS)
                 runs, _ = train_seeds(f"{norm}, {study} {name}", settings, own.seeds, backbone, data, folder)
                 for run in runs:
-                    ratios, saturated = mean_update_ratio(run), saturated_share(run.model, data.val_inputs)
-                    for row in run.history:
-                        extra = {"update_ratio": ratios[row["epoch"]], "saturated": saturated}
-                        rows.append({"norm": norm, "variant": name} | row | extra)
-        table = pd.DataFrame(rows)[[*CURVES, "update_ratio", "saturated"]]
+                    untrained = make_model_from_settings(settings | {"seed": run.seed}, backbone).to(choose_device())
+                    rows += [{"norm": norm, "variant": name} | row for row in describe_run(run, data, untrained)]
+        table = pd.DataFrame(rows)[[*CURVES, *UPDATES]].astype(dict.fromkeys(UPDATES, float))
         write(f"plots/variants/{study}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
         write_json(f"metrics/variants/{study}.json", summarize_variants(table))
         caption = f"{caption_of_study(len(own.seeds))}; {own.percent:g}% of the training images, {own.epochs} epochs"
