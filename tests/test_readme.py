@@ -10,6 +10,7 @@ from stages.lib.image_studies import ImageParams
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
 from stages.lib.small_cnn import NORMS
+from stages.lib.variants_wording import describe_variants
 from stages.lib.wording import (
     describe_correlations,
     describe_curvature,
@@ -155,6 +156,11 @@ def test_the_sentence_on_saddles_holds_for_the_committed_metrics():
     for key in load_params(path=ROOT / "params.yaml").keys:
         ratio = read(f"metrics/curvature/{key}.json")["ratio"]
         assert 0.4 < ratio < 0.6 if key.startswith("frn") else ratio <= 0.1, (key, ratio)
+
+
+def test_the_sentences_on_variants_are_the_side_studies_own():
+    for sentence in describe_variants(ROOT).values():
+        assert sentence and sentence in " ".join(README.split()), sentence
 
 
 def test_the_weights_named_are_those_that_were_used():

@@ -1,11 +1,14 @@
 """What thresholds, batch sizes and placements do, as sentences that follow the data.
 
-Every function takes what `summarize_runs` gives: a row per norm, variant and seed, accuracies in [0, 1].
+Most functions take what `summarize_runs` gives: a row per norm, variant and seed, accuracies in [0, 1].
 """
+
+from pathlib import Path
 
 import pandas as pd
 
 from stages.lib.labels import LABELS
+from stages.lib.variants import PANELS, summarize_runs
 from stages.lib.wording import join, signed
 
 BITES = 0.5  # share of the steps
@@ -82,3 +85,18 @@ def describe_epsilon(table: pd.DataFrame) -> str:
         f"square over units, at the last epoch's start), and the share of saturated units goes from {start:.0f}% to "
         f"{end:.0f}%."
     )
+
+
+def describe_variants(root: Path = Path()) -> dict[str, str]:
+    """All that is to say of the three studies, from their result files; empty where a study lacks what it is about."""
+    tables = {study: pd.read_csv(root / f"plots/variants/{study}.csv", dtype={"variant": str}) for study in PANELS}
+    runs = {study: summarize_runs(table) for study, table in tables.items()}
+    learns = tables["placements"]["learned_eps"].notna().any()
+    compares = {"spatial", "vector"} <= set(runs["placements"]["variant"])
+    return {
+        "bite": describe_bite(runs["thresholds"]),
+        "thresholds": describe_thresholds(runs["thresholds"]),
+        "batch_sizes": describe_batch_sizes(runs["batch_sizes"]),
+        "placements": describe_placements(runs["placements"]) if compares else "",
+        "epsilon": describe_epsilon(tables["placements"]) if learns else "",
+    }

@@ -7,16 +7,15 @@ import pandas as pd
 import typst
 
 from stages.lib import neighbour_wording as wording
-from stages.lib import variants_wording
 from stages.lib.files import read_json, write
 from stages.lib.image_figures import count
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.results import percent
 from stages.lib.share_figures import LEVELS
 from stages.lib.stage import run_stage
-from stages.lib.variants import summarize_runs
+from stages.lib.variants_wording import describe_variants
 from stages.unfreezing.params import UnfreezingParams
-from stages.variants.params import STUDIES, VariantsParams
+from stages.variants.params import VariantsParams
 
 
 @dataclass(frozen=True)
@@ -29,21 +28,9 @@ def read_metrics(study: str, names: list[str]) -> dict[str, dict]:
 
 
 def gather_variants(params: NeighboursParams) -> dict:
-    tables = {study: pd.read_csv(f"plots/variants/{study}.csv", dtype={"variant": str}) for study in STUDIES}
-    runs = {study: summarize_runs(table) for study, table in tables.items()}
-    learns = tables["placements"]["learned_eps"].notna().any()
-    compares = {"spatial", "vector"} <= set(runs["placements"]["variant"])
     study = params.variants
-    return {
-        "epochs": study.epochs,
-        "percent": f"{study.percent:g}",
-        "seeds": count(len(study.seeds), "seed"),
-        "bite": variants_wording.describe_bite(runs["thresholds"]),
-        "thresholds": variants_wording.describe_thresholds(runs["thresholds"]),
-        "batch_sizes": variants_wording.describe_batch_sizes(runs["batch_sizes"]),
-        "placements": variants_wording.describe_placements(runs["placements"]) if compares else "",
-        "epsilon": variants_wording.describe_epsilon(tables["placements"]) if learns else "",
-    }
+    recipe = {"epochs": study.epochs, "percent": f"{study.percent:g}", "seeds": count(len(study.seeds), "seed")}
+    return recipe | describe_variants()
 
 
 def gather_baseline(params: NeighboursParams) -> dict:
