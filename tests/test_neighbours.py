@@ -151,6 +151,7 @@ def test_more_blocks_train_on_a_cache_that_ends_earlier(neighbours):
     assert (late["stored_bytes"], early["stored_bytes"]) == (2 * 5 * 5 * 320, 2 * 5 * 5 * 160)
     about = neighbours.read_json("data/unfreezing/16/about.json")
     assert about["trainable_from"] == 16 and about["images"]["train_view0"] == 80 and about["images"]["val"] == 20
+    assert about["images"]["train_eval"] == 25  # half of the main study's
     summary = neighbours.read_json("metrics/unfreezing/summary.json")
     assert summary["test_accuracy_16"] == early["test_accuracy"]
     figures = {path.name for path in (neighbours.folder / "plots/unfreezing").glob("*/*.png")}

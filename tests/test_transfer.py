@@ -2,7 +2,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.baseline.transfer import pool
 from stages.lib.backbone import make_features
 from stages.lib.transfer import PooledReLU6Linear, assert_block_statistics_frozen, make_last_block, make_model
 
@@ -44,18 +43,6 @@ def test_forward_and_gradients_equal_the_plain_network(backbone_state, x, norm, 
     gradients |= {f"head.{name}": p.grad for name, p in reference.head.named_parameters()}
     for name, gradient in gradients.items():
         torch.testing.assert_close(found[name], gradient, msg=lambda m, n=name: f"{n}: {m}")
-
-
-def test_a_frozen_network_is_pooled_batch_by_batch_as_torchvision_would(backbone_state):
-    from torchvision.models import mobilenet_v2
-
-    model = make_model(backbone_state, "none", seed=0).eval()
-    block = mobilenet_v2().features[18].eval()
-    block.load_state_dict(model.block.state_dict())
-    x = torch.randn(130, 2, 3, 320, generator=torch.Generator().manual_seed(0)).half()
-    with torch.no_grad():
-        expected = block(x.float().permute(0, 3, 1, 2)).mean((2, 3))
-    torch.testing.assert_close(pool(model, x), expected)
 
 
 @pytest.mark.parametrize(("padding", "start"), [("symmetric", 16), ("tensorflow_same", 14)])

@@ -6,17 +6,20 @@ Nothing but the head trains, so what it sees of an image, the pooled output of f
 import shutil
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import torch
 
+from stages.lib.cifar10 import stratified_take
 from stages.lib.device import choose_device
 from stages.lib.evaluation import BATCH_SIZE
 from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
-from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
+from stages.lib.files import SCRATCH, StageError, fingerprint, locked, write, write_json
 from stages.lib.heads import Head, make_head
 from stages.lib.image_studies import ImageParams
 from stages.lib.image_training import train_image_seeds
+from stages.lib.shares import choose_share
 from stages.lib.stage import run_stage
 from stages.lib.summary import finish_run, summarize_configuration
 from stages.lib.transfer import TransferModel, make_model
@@ -37,6 +40,22 @@ def pool(model: TransferModel, features: torch.Tensor) -> torch.Tensor:
     return torch.cat([model.activate_block(x.to(device)) for x in features.split(BATCH_SIZE)])
 
 
+def find_trained(labels: torch.Tensor, sampled: torch.Tensor, percent: float, seed: int) -> torch.Tensor:
+    """Which images of the cache's part `train_eval` a share holds, so that training accuracy is that of trained images.
+
+    `labels` are the training images', `sampled` the part's, whose images `seed` chose; bool, as long as `sampled`.
+    """
+    positions = torch.from_numpy(stratified_take(labels.numpy(), len(sampled), np.random.default_rng(seed)))
+    assert torch.equal(labels[positions], sampled), "train_eval is not the sample that features draws"
+    trained = torch.isin(positions, choose_share(labels, percent))
+    if not trained.any():
+        raise StageError(
+            f"none of the {len(sampled)} images for training accuracy is in {percent:g}% of the training images: "
+            "raise features.train_eval_images in params.yaml"
+        )
+    return trained
+
+
 def main(params: ImageParams) -> dict:
     study, dropout, cache = params.baseline, params.train.dropout, FeatureCache()
     frozen, stored = load_frozen(cache), cache.training_data()
@@ -55,7 +74,9 @@ def main(params: ImageParams) -> dict:
             name, own = f"{percent:g}", take_share(data, percent)
             runs, timing = train_image_seeds(f"transfer {name}%", make, study, own, states / name)
             seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]
-            metrics = {run.seed: finish_run(run, train, test) for run in runs}
+            trained = find_trained(stored.labels, train[1], percent, params.features.augmentation_seed)
+            own_train = tuple(tensor[trained] for tensor in train)
+            metrics = {run.seed: finish_run(run, own_train, test) for run in runs}
             write_json(f"metrics/baseline/transfer/{name}.json", summarize_configuration(metrics))
             rows += [{"percent": percent, "images": len(own.labels)} | row for run in runs for row in run.history]
         curves = pd.DataFrame(rows)

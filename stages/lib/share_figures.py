@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from stages.lib.image_figures import add_caption
 from stages.lib.plotting import SEQUENCE
 from stages.lib.results import test_accuracies
 
-WAYS = {"transfer": ("frozen MobileNetV2, plain head", SEQUENCE[3]), "scratch": ("CNN from scratch", SEQUENCE[1])}
+WAYS = {"transfer": ("frozen MobileNetV2, plain head", SEQUENCE[0]), "scratch": ("CNN from scratch", SEQUENCE[1])}
 LEVELS = (60, 70, 80)  # per cent of validation accuracy, to be reached soon
 
 
@@ -37,6 +38,8 @@ def draw_shares(comparison: Comparison, caption: str) -> Figure:
         right.plot(counts, [100 * metrics["generalization_gap"] for metrics in own.values()], "o-", color=color, ms=5)
     for axes in (left, right):
         axes.set(xscale="log", xlabel="training images")
+        axes.set_xticks(counts, [f"{count:,.0f}" for count in counts])
+        axes.xaxis.set_minor_locator(NullLocator())
     left.set_ylabel("test accuracy (%)")
     right.set_ylabel("training less test accuracy (points)")
     left.legend()

@@ -3,10 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from stages.lib.backbone import Trunk
-from stages.lib.cifar10 import CIFAR10Data
+from stages.lib.cifar10 import CIFAR10Data, stratified_take
 from stages.lib.feature_extraction import Part, fill_cache, load_trunk, make_clean_parts, make_view
 from stages.lib.files import StageError
 from stages.lib.shares import choose_share
@@ -24,6 +25,13 @@ def take_share(part: Part, percent: float) -> Part:
     return replace(part, images=part.images[chosen], draws=draws, labels={name: labels[chosen]})
 
 
+def sample_clean(view: Part, percent: float, count: int, seed: int) -> Part:
+    """Some of a view's images without augmentation, to measure training accuracy on: what `count` is at 100%."""
+    (labels,) = view.labels.values()
+    chosen = stratified_take(labels, min(round(count * percent / 100), len(labels)), np.random.default_rng(seed))
+    return Part("train_eval", view.images[chosen], None, {"train_eval": labels[chosen]})
+
+
 def cut_trunk(trunk: Trunk, about: dict, end: int) -> tuple[Trunk, dict]:
     """The trunk up to features[0:end], and what a cache of its outputs says of itself."""
     if end > about["trainable_from"]:
@@ -38,9 +46,10 @@ def main(params: UnfreezingParams, block: str) -> None:
     study, settings, end = params.unfreezing, params.features, parse_block(params, block)
     data, seed = CIFAR10Data.load(), settings.augmentation_seed
     trunk, about = cut_trunk(*load_trunk(settings.normalization), end)
-    sample, validation, test = make_clean_parts(data, settings.train_eval_images, seed)
-    views = [make_view(data, view, seed) for view in range(study.views)]
-    parts = [take_share(part, study.percent) for part in (*views, sample, validation)] + [test]
+    views = [take_share(make_view(data, view, seed), study.percent) for view in range(study.views)]
+    sample = sample_clean(views[0], study.percent, settings.train_eval_images, seed)
+    _, validation, test = make_clean_parts(data, settings.train_eval_images, seed)
+    parts = [*views, sample, take_share(validation, study.percent), test]
     FOLDER.mkdir(parents=True, exist_ok=True)
     fill_cache(FOLDER / str(end), parts, trunk, about, settings.precision, seed)
 
