@@ -75,20 +75,21 @@ def test_the_library_imports_no_stage():
             assert module.parts[:2] == ("stages", "lib"), f"{path} imports {module}"
 
 
-COMMITTED = [
-    "dvc.yaml",
-    "stages/cache_study/dvc.yaml",
-    "stages/baseline/dvc.yaml:train_images",
-    "stages/baseline/dvc.yaml:image_report",
-    "stages/small_cnn/dvc.yaml",
-    "stages/small_cnn_sweep/dvc.yaml",
-]
+# Pipeline -> how its results are checked. Where the features come from another machine than the main study's, whose
+# bits differ, the main study counts as changed: each stage is then checked by itself.
+COMMITTED = {
+    "dvc.yaml": [],
+    "stages/cache_study/dvc.yaml": [],
+    "stages/baseline/dvc.yaml": ["--single-item"],
+    "stages/small_cnn/dvc.yaml": [],
+    "stages/small_cnn_sweep/dvc.yaml": [],
+}
 
 
-@pytest.mark.parametrize("pipeline", COMMITTED)
-def test_the_lock_file_agrees_with_the_code(pipeline):
+@pytest.mark.parametrize(("pipeline", "options"), COMMITTED.items())
+def test_the_lock_file_agrees_with_the_code(pipeline, options):
     """A committed result belongs to the committed code and parameters."""
-    dvc = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", pipeline]
+    dvc = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", *options, pipeline]
     done = subprocess.run(dvc, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage" not in done.stdout, done.stdout
