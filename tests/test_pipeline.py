@@ -81,6 +81,7 @@ COMMITTED = {
     "dvc.yaml": [],
     "stages/cache_study/dvc.yaml": [],
     "stages/baseline/dvc.yaml": ["--single-item"],
+    "stages/variants/dvc.yaml": ["--single-item"],
     "stages/small_cnn/dvc.yaml": [],
     "stages/small_cnn_sweep/dvc.yaml": [],
 }

@@ -9,6 +9,7 @@ import pytest
 from stages.cache_study.params import CacheStudyParams
 from stages.lib.image_studies import ImageParams
 from stages.lib.neighbour_wording import describe_shares, describe_speed
+from stages.lib.params import NORMS as HEADS
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
 from stages.lib.share_figures import LEVELS
@@ -177,6 +178,15 @@ def test_the_sentence_on_saddles_holds_for_the_committed_metrics():
 def test_the_sentences_on_variants_are_the_side_studies_own():
     for sentence in describe_variants(ROOT).values():
         assert sentence and sentence in " ".join(README.split()), sentence
+
+
+def test_the_judgements_on_variants_hold_for_the_committed_results():
+    """ "Suits small batches holds here, and the same claim of FRN does not", "comes within a point of the others" on the map."""
+    sizes, placements = (read(f"metrics/variants/{study}.json") for study in ("batch_sizes", "placements"))
+    lost = {norm: sizes[f"val_accuracy_{norm}_128"] - sizes[f"val_accuracy_{norm}_4"] for norm in HEADS}
+    assert lost["layernorm"] < 0 < 0.005 < min(lost["batchnorm"], lost["frn"])
+    on_map = [placements[f"val_accuracy_{norm}_spatial"] for norm in HEADS]
+    assert max(on_map) - placements["val_accuracy_frn_spatial"] < 0.01
 
 
 def test_the_weights_named_are_those_that_were_used():

@@ -53,7 +53,8 @@ def test_runs_are_summed_up_by_their_best_epoch(table):
 
 def test_the_figure_shows_every_norm_and_seed(table):
     figure = draw_variants(table, "thresholds", "weights: w")
-    accuracy, clipped, _ = figure.axes
+    accuracy, clipped, updates = figure.axes
+    assert updates.lines[1].get_ydata().tolist() == [1e-3, 1e-3]
     assert [line.get_label() for line in accuracy.lines[1::2]] == ["BatchNorm", "FRN"]
     assert accuracy.lines[0].get_ydata().tolist() == pytest.approx([0.5, 0.501, 0.51, 0.511])
     assert clipped.lines[1].get_ydata().tolist() == [0.375, 0.375]
@@ -91,6 +92,7 @@ def test_a_tiny_study_of_thresholds(scratch_copy):
         assert never["clip_fraction"] == 0 and always["clip_fraction"] == 1
         pd.testing.assert_series_equal(never, table.loc[(norm, "none")], check_names=False)
         assert always["train_loss"] != never["train_loss"]
+    scratch_copy.stage("variants.summary", "thresholds")
     metrics = scratch_copy.read_json("metrics/variants/thresholds.json")
     assert metrics["val_accuracy_frn_none"] == pytest.approx(table.loc[("frn", "none"), "val_accuracy"])
     assert np.isfinite(table.loc["frn", "saturated"]).all() and table.loc["batchnorm", "saturated"].isna().all()

@@ -25,7 +25,7 @@ PANELS = {
     "placements": {"val_accuracy": "best validation accuracy", "grad_norm": "total gradient norm"},
 }
 MEANS = ["clip_fraction", "clip_coefficient", "grad_norm", "update_ratio", "saturated_at_start", "saturated"]
-SHARES = ("val_accuracy", "clip_fraction")
+SHARES = ("val_accuracy", "clip_fraction", "update_ratio")
 
 
 def summarize_runs(table: pd.DataFrame) -> pd.DataFrame:
@@ -55,16 +55,14 @@ def draw_panel(axes: Axes, runs: pd.DataFrame, column: str) -> None:
     axes.set_xticks(range(len(variants)), variants)
     if column in SHARES:
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-    if column == "update_ratio":
-        axes.set_yscale("log")
 
 
 def draw_epsilon(axes: Axes, table: pd.DataFrame) -> None:
-    """FRN's learned epsilon over the epochs, a line per seed."""
+    """FRN's learned epsilon at the start of every epoch, a line per seed."""
     learned = table[table["learned_eps"].notna()]
     for _, own in learned.groupby(["variant", "seed"]):
         axes.plot(own["epoch"], own["learned_eps"], color=COLORS["frn"])
-    axes.set(xlabel="epoch", ylabel="FRN's epsilon at the epoch's start (RMS of units)", yscale="log")
+    axes.set(xlabel="epoch", ylabel="FRN's learned epsilon (RMS of units)", yscale="log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -7,19 +7,16 @@ from dataclasses import asdict
 import pandas as pd
 import torch
 
-from stages.lib.captions import caption_of_study
 from stages.lib.device import choose_device
 from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
-from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
+from stages.lib.files import SCRATCH, fingerprint, locked, write
 from stages.lib.heads import HIDDEN
-from stages.lib.plotting import save_figure
 from stages.lib.saturation import saturated_share
 from stages.lib.stage import run_stage
 from stages.lib.training import Run
 from stages.lib.transfer import TransferModel, make_model_from_settings
 from stages.lib.transfer_training import train_seeds
-from stages.lib.variants import draw_variants, summarize_variants
 from stages.variants.params import VariantsParams, list_variants
 
 INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json"]
@@ -73,9 +70,6 @@ def main(params: VariantsParams, study: str) -> None:
                     rows += [{"norm": norm, "variant": name} | row for row in describe_run(run, data, untrained)]
         table = pd.DataFrame(rows)[[*CURVES, *UPDATES]].astype(dict.fromkeys(UPDATES, float))
         write(f"plots/variants/{study}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
-        write_json(f"metrics/variants/{study}.json", summarize_variants(table))
-        caption = f"{caption_of_study(len(own.seeds))}; {own.percent:g}% of the training images, {own.epochs} epochs"
-        save_figure(draw_variants(table, study, caption), f"plots/variants/{study}.png")
         shutil.rmtree(states)
 
 

@@ -1,0 +1,22 @@
+"""Draw one study of variants, and sum it up: `python -m stages.variants.summary thresholds`."""
+
+import pandas as pd
+
+from stages.lib.captions import caption_of_study
+from stages.lib.files import write_json
+from stages.lib.plotting import save_figure
+from stages.lib.stage import run_stage
+from stages.lib.variants import draw_variants, summarize_variants
+from stages.variants.params import VariantsParams
+
+
+def main(params: VariantsParams, study: str) -> None:
+    own = params.variants
+    table = pd.read_csv(f"plots/variants/{study}.csv", dtype={"variant": str})
+    caption = f"{caption_of_study(len(own.seeds))}; {own.percent:g}% of the training images, {own.epochs} epochs"
+    save_figure(draw_variants(table, study, caption), f"plots/variants/{study}.png")
+    write_json(f"metrics/variants/{study}.json", summarize_variants(table))
+
+
+if __name__ == "__main__":
+    run_stage(main, "study", timing="variants/summary-{}", schema=VariantsParams)
