@@ -51,7 +51,7 @@ override = python -c "import sys; from dvc.utils.hydra import apply_overrides; a
 
 # $(call repro_all,MODE): the stages of a mode's three configurations; small ones spend their time on starting up,
 # so two at a time take little more than one.
-repro_all = OMP_WAIT_POLICY=passive dvc --wait-for-lock repro --glob '*@*-$(1)'
+repro_all = OMP_WAIT_POLICY=passive dvc --wait-for-lock repro --single-item --glob '*@*-$(1)'
 
 quick: setup  ## the whole study, small, in .quick; the real results stay untouched
 	rm -rf .quick

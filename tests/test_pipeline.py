@@ -82,6 +82,7 @@ COMMITTED = {
     "stages/cache_study/dvc.yaml": [],
     "stages/baseline/dvc.yaml": ["--single-item"],
     "stages/variants/dvc.yaml": ["--single-item"],
+    "stages/unfreezing/dvc.yaml": [],
     "stages/small_cnn/dvc.yaml": [],
     "stages/small_cnn_sweep/dvc.yaml": [],
 }

@@ -8,7 +8,7 @@ import pytest
 
 from stages.cache_study.params import CacheStudyParams
 from stages.lib.image_studies import ImageParams
-from stages.lib.neighbour_wording import describe_shares, describe_speed
+from stages.lib.neighbour_wording import describe_layers, describe_shares, describe_speed, describe_unfreezing
 from stages.lib.params import NORMS as HEADS
 from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
@@ -23,6 +23,7 @@ from stages.lib.wording import (
     describe_significance,
     load_findings,
 )
+from stages.unfreezing.params import UnfreezingParams
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -74,6 +75,28 @@ def test_transfer_against_scratch_is_the_committed_comparison():
     seconds = read("metrics/timing/baseline/transfer.json")["seconds_per_epoch_100"]
     plain = read("metrics/timing/baseline/100.json")["seconds_per_epoch"]
     assert f"takes {seconds:.2f} seconds on the stored features, and {plain:.1f} on the images" in text
+
+
+def test_unfreezing_is_the_committed_comparison():
+    blocks = sorted(load_params(UnfreezingParams, ROOT / "params.yaml").unfreezing.trainable_from, reverse=True)
+    rows = []
+    for block in blocks:
+        own = read(f"metrics/unfreezing/train/{block}.json")
+        seconds = read(f"metrics/timing/unfreezing/train-{block}.json")["seconds_per_epoch"]
+        costs = [f"{own['parameters']:,}", f"{own['multiply_adds'] / 1e6:.1f}", f"{own['stored_bytes'] / 1000:.1f}"]
+        rows.append([f"`features.{block}`", *costs, f"{seconds:.1f}", percent(own, "test_accuracy")])
+    header = [
+        "trains from",
+        "parameters",
+        "million multiply-adds",
+        "kB per stored view",
+        "seconds per epoch",
+        "test (%)",
+    ]
+    assert_table(header, rows)
+    text = " ".join(README.split())
+    assert describe_unfreezing(read("metrics/unfreezing/summary.json"), blocks) in text
+    assert describe_layers(read("metrics/unfreezing/representations.json")) in text
 
 
 def test_the_small_cnns_table_is_the_committed_metrics():
@@ -181,7 +204,7 @@ def test_the_sentences_on_variants_are_the_side_studies_own():
 
 
 def test_the_judgements_on_variants_hold_for_the_committed_results():
-    """ "Suits small batches holds here, and the same claim of FRN does not", "comes within a point of the others" on the map."""
+    """ "Suits small batches holds here", "of FRN does not", and on the map "within a point of the others"."""
     sizes, placements = (read(f"metrics/variants/{study}.json") for study in ("batch_sizes", "placements"))
     lost = {norm: sizes[f"val_accuracy_{norm}_128"] - sizes[f"val_accuracy_{norm}_4"] for norm in HEADS}
     assert lost["layernorm"] < 0 < 0.005 < min(lost["batchnorm"], lost["frn"])

@@ -65,7 +65,7 @@ def describe_layers(found: dict) -> str:
     before, after = (100 * found[f"like_neighbors_{when}"] for when in ("before", "after"))
     return (
         f"Linear CKA between a layer's outputs before and after is lowest for {lowest}, {similarity[lowest]:.3f}. "
-        f"Of an image's ten nearest neighbors in the pooled output {before:.1f}% are of its class before, "
+        f"Of an image's ten nearest neighbours in the pooled output {before:.1f}% are of its class before, "
         f"{after:.1f}% after."
     )
 
