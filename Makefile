@@ -62,7 +62,7 @@ reference: setup  ## the study with six seeds, in .reference; results to metrics
 	cp -r .reference/metrics metrics/reference
 	cp -rL $(addprefix .reference/plots/,$(REFERENCE_PLOTS)) plots/reference
 
-neighbours: setup  ## the neighbouring studies and their report, at the profile of params.yaml
+neighbours: setup  ## the side studies, the neighbours and a report on them, at the profile of params.yaml
 	dvc repro stages/neighbours/dvc.yaml
 
 full: setup  ## MobileNetV2 and its variants at full length, for a GPU: an experiment of DVC
