@@ -72,6 +72,11 @@ def test_transfer_against_scratch_is_the_committed_comparison():
     text = " ".join(README.split())
     assert describe_shares(*accuracies) in text
     assert describe_speed(read("metrics/baseline/comparison.json"), LEVELS) in text
+    leads = [accuracies[0][share] - accuracies[1][share] for share in study.percents]
+    assert leads == sorted(leads, reverse=True)  # "helps most where images are few"
+    gaps = [[own["generalization_gap"] for own in found[way].values()] for way in ways]
+    smaller = [scratch - frozen for frozen, scratch in zip(*gaps, strict=True)]
+    assert min(smaller) < 0 < max(smaller) and f"by at most {100 * max(map(abs, smaller)):.1f} points" in text
     seconds = read("metrics/timing/baseline/transfer.json")["seconds_per_epoch_100"]
     plain = read("metrics/timing/baseline/100.json")["seconds_per_epoch"]
     assert f"takes {seconds:.2f} seconds on the stored features, and {plain:.1f} on the images" in text
@@ -97,6 +102,9 @@ def test_unfreezing_is_the_committed_comparison():
     text = " ".join(README.split())
     assert describe_unfreezing(read("metrics/unfreezing/summary.json"), blocks) in text
     assert describe_layers(read("metrics/unfreezing/representations.json")) in text
+    curves = [pd.read_csv(ROOT / f"plots/unfreezing/curves/{block}.csv") for block in blocks]
+    jumps = [curve.groupby("seed")["val_accuracy"].diff().abs().mean() for curve in curves]
+    assert jumps == sorted(jumps), jumps  # "the more blocks train, the more validation accuracy jumps"
 
 
 def test_the_small_cnns_table_is_the_committed_metrics():
