@@ -59,14 +59,32 @@ def test_the_goal_is_reached_by_all_by_some_or_by_none():
     assert wording.describe_goal({"a": 0.6, "b": 0.65}).startswith("No norm reaches 70%")
 
 
-def test_contrasts_give_signs_and_seeds():
-    table = pd.DataFrame(
-        [("silu", 1.234, 0, 1, 2, 2), ("width", -0.5, -1, 0, 0, 2)],
-        columns=["variant", "difference", "low", "high", "seeds_significant", "seeds"],
+CONTRASTS = pd.DataFrame(
+    [
+        ("silu", 1.234, 0, 2, 2, 2),
+        ("expansion_2", -0.5, -1, 0, 0, 2),
+        ("width_2", 0.1, 0, 1, 1, 2),
+        ("groupnorm", 3.0, 2, 4, 2, 2),
+    ],
+    columns=["variant", "difference", "low", "high", "seeds_significant", "seeds"],
+)
+
+
+def test_contrasts_say_in_how_many_seeds_a_difference_is_found():
+    assert wording.describe_contrasts(CONTRASTS, "plain") == (
+        "Against plain, McNemar's test, after Holm's correction, finds a difference in every seed for SiLU and "
+        "GroupNorm; in some seeds for width 2; in no seed for expansion 2."
     )
-    sentence = wording.describe_contrasts(table, "plain")
-    assert "Against plain" in sentence
-    assert "silu (+1.23 points, 2 of 2) and width (\u22120.50 points, 0 of 2)" in sentence
+    assert "some" not in wording.describe_contrasts(CONTRASTS[:2], "plain")
+    assert wording.describe_contrasts(CONTRASTS[1:2], "plain").endswith(
+        "finds a difference in no seed for expansion 2."
+    )
+
+
+def test_rows_of_contrasts_give_signs_intervals_and_seeds():
+    rows = wording.tabulate_contrasts(CONTRASTS)
+    assert rows[0] == ["SiLU", "+1.23", "+0.00 to +2.00", "2 of 2"]
+    assert rows[1] == ["expansion 2", "\u22120.50", "\u22121.00 to +0.00", "0 of 2"]
 
 
 def test_a_frontier_leaves_out_what_another_beats():
@@ -77,4 +95,4 @@ def test_a_frontier_leaves_out_what_another_beats():
     }
     assert wording.describe_frontier(metrics).endswith("are cheap and dear.")
     metrics["dear"]["test_accuracy"] = 0.1
-    assert wording.describe_frontier(metrics).startswith("cheap is the cheapest")
+    assert wording.describe_frontier(metrics).startswith("Cheap is the cheapest")

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.image_figures import find_frontier
+from stages.lib.image_labels import name_variant
 from stages.lib.wording import join, signed
 
 GOAL = 70  # per cent of test accuracy, for the CNN of fewer than 50,000 parameters
@@ -70,32 +71,52 @@ def describe_layers(found: dict) -> str:
     )
 
 
+def begin(sentence: str) -> str:
+    """The sentence with a capital letter, whatever name it begins with."""
+    return sentence[0].upper() + sentence[1:]
+
+
 def describe_goal(accuracies: dict[str, float]) -> str:
     """Test accuracies in [0, 1] by norm, of the CNN of fewer than 50,000 parameters."""
-    reached = [norm for norm, value in accuracies.items() if 100 * value >= GOAL]
+    reached = [name_variant(norm) for norm, value in accuracies.items() if 100 * value >= GOAL]
     best = max(accuracies, key=accuracies.get)
     which = {len(accuracies): "Every norm reaches", 0: "No norm reaches"}.get(len(reached))
     which = which or f"{join(reached)} {'reaches' if len(reached) == 1 else 'reach'}"
-    return f"{which} {GOAL}% of test accuracy; {best} has the most, {100 * accuracies[best]:.2f}%."
+    return f"{which} {GOAL}% of test accuracy; {name_variant(best)} has the most, {100 * accuracies[best]:.2f}%."
+
+
+def tabulate_contrasts(contrasts: pd.DataFrame) -> list[list[str]]:
+    """Of compare_with_first: rows variant, difference, 95% interval over test images, seeds that show a difference."""
+    return [
+        [
+            name_variant(row.variant),
+            signed(row.difference),
+            f"{signed(row.low)} to {signed(row.high)}",
+            f"{row.seeds_significant} of {row.seeds}",
+        ]
+        for row in contrasts.itertuples()
+    ]
 
 
 def describe_contrasts(contrasts: pd.DataFrame, first: str) -> str:
-    """Of compare_with_first: how many seeds show a difference from the first variant, for each other one."""
+    """Of compare_with_first: which variants differ from the first one in every seed, in some and in none."""
+    seeds = contrasts["seeds_significant"]
+    groups = {"every seed": seeds == contrasts["seeds"], "some seeds": seeds.between(1, contrasts["seeds"] - 1)}
+    groups["no seed"] = seeds == 0
     parts = [
-        f"{row.variant} ({signed(row.difference)} points, {row.seeds_significant} of {row.seeds})"
-        for row in contrasts.itertuples()
+        f"in {where} for {join([name_variant(name) for name in contrasts['variant'][chosen]])}"
+        for where, chosen in groups.items()
+        if chosen.any()
     ]
-    return (
-        f"Against {first}, with the seeds in brackets for which McNemar's test finds a difference after Holm's "
-        f"correction: {join(parts)}."
-    )
+    test = "McNemar's test, after Holm's correction, finds a difference"
+    return f"Against {name_variant(first)}, {test} {'; '.join(parts)}."
 
 
 def describe_frontier(metrics: dict[str, dict]) -> str:
     """Which variants no other beats in mean test accuracy at the same multiply-adds or fewer."""
-    names = list(metrics)
+    names = [name_variant(name) for name in metrics]
     costs, accuracies = (np.array([own[w] for own in metrics.values()]) for w in ("multiply_adds", "test_accuracy"))
     on_it = [names[k] for k in find_frontier(costs, accuracies)]
     if len(on_it) == 1:
-        return f"{on_it[0]} is the cheapest in multiply-adds, and no other is more accurate."
+        return begin(f"{on_it[0]} is the cheapest in multiply-adds, and no other is more accurate.")
     return f"On the frontier of test accuracy against multiply-adds are {join(on_it)}."

@@ -9,7 +9,8 @@ import typst
 from stages.lib import neighbour_wording as wording
 from stages.lib.files import read_json, write
 from stages.lib.image_figures import count
-from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.image_labels import describe_recipe, name_variant
+from stages.lib.image_studies import ImageParams
 from stages.lib.results import percent
 from stages.lib.share_figures import LEVELS
 from stages.lib.stage import run_stage
@@ -25,6 +26,14 @@ class NeighboursParams(ImageParams, UnfreezingParams, VariantsParams):
 
 def read_metrics(study: str, names: list[str]) -> dict[str, dict]:
     return {name: read_json(f"metrics/{study}/train/{name}.json") for name in names}
+
+
+def tabulate(metrics: dict[str, dict], costs: list[str], accuracies: list[str]) -> list[list[str]]:
+    """Rows variant, costs, accuracies in per cent."""
+    return [
+        [name_variant(name), *(f"{own[cost]:,}" for cost in costs), *(percent(own, part) for part in accuracies)]
+        for name, own in metrics.items()
+    ]
 
 
 def gather_variants(params: NeighboursParams) -> dict:
@@ -51,12 +60,9 @@ def gather_unfreezing(params: NeighboursParams) -> dict:
     study = params.unfreezing
     blocks = sorted(study.trainable_from, reverse=True)
     metrics = read_metrics("unfreezing", blocks)
-    costs = ("parameters", "multiply_adds", "stored_bytes")
+    named = {f"features.{block}": own for block, own in metrics.items()}
     return {
-        "rows": [
-            [f"features.{block}", *(f"{own[cost]:,}" for cost in costs), percent(own, "test_accuracy")]
-            for block, own in metrics.items()
-        ],
+        "rows": tabulate(named, ["parameters", "multiply_adds", "stored_bytes"], ["test_accuracy"]),
         "accuracy": wording.describe_unfreezing(read_json("metrics/unfreezing/summary.json"), blocks),
         "layers": wording.describe_layers(read_json("metrics/unfreezing/representations.json")),
         "first": blocks[-1],
@@ -65,39 +71,32 @@ def gather_unfreezing(params: NeighboursParams) -> dict:
     }
 
 
+def gather_contrasts(study: str, first: str) -> dict:
+    contrasts = pd.read_csv(f"plots/{study}/contrasts.csv")
+    return {
+        "first": name_variant(first),
+        "contrasts": wording.describe_contrasts(contrasts, first),
+        "contrast_rows": wording.tabulate_contrasts(contrasts),
+    }
+
+
 def gather_small_cnn(params: NeighboursParams) -> dict:
     metrics = read_metrics("small_cnn", params.small_cnn.norms)
-    return {
-        "rows": [
-            [norm, f"{own['parameters']:,}", percent(own, "val_accuracy"), percent(own, "test_accuracy")]
-            for norm, own in metrics.items()
-        ],
+    first = next(iter(metrics))
+    return gather_contrasts("small_cnn", first) | {
+        "rows": tabulate(metrics, ["parameters"], ["val_accuracy", "test_accuracy"]),
         "goal": wording.describe_goal({norm: own["test_accuracy"] for norm, own in metrics.items()}),
-        "contrasts": wording.describe_contrasts(pd.read_csv("plots/small_cnn/contrasts.csv"), next(iter(metrics))),
-        "wrong": f"small_cnn/figures/wrong_{next(iter(metrics))}.png",
+        "wrong": f"small_cnn/figures/wrong_{first}.png",
     }
 
 
 def gather_mobilenetv2(params: NeighboursParams) -> dict:
-    metrics = read_metrics("mobilenetv2", list(list_variants(params, "mobilenetv2")))
-    costs = ("parameters", "multiply_adds")
-    return {
-        "rows": [
-            [name, *(f"{own[cost]:,}" for cost in costs), percent(own, "test_accuracy")]
-            for name, own in metrics.items()
-        ],
+    metrics = read_metrics("mobilenetv2", params.mobilenetv2.variants)
+    return gather_contrasts("mobilenetv2", next(iter(metrics))) | {
+        "rows": tabulate(metrics, ["parameters", "multiply_adds"], ["test_accuracy"]),
         "frontier": wording.describe_frontier(metrics),
-        "contrasts": wording.describe_contrasts(pd.read_csv("plots/mobilenetv2/contrasts.csv"), next(iter(metrics))),
         "strides": params.mobilenetv2.strides,
     }
-
-
-def describe_recipe(params: NeighboursParams, study: str) -> str:
-    own = getattr(params, study)
-    return (
-        f"{count(own.epochs, 'epoch')} of {own.optimizer} with a largest step size of {own.lr:g} ({own.schedule}), "
-        f"batches of {own.batch_size}, {own.percent:g}% of the training images, {count(len(own.seeds), 'seed')}"
-    )
 
 
 def main(params: NeighboursParams) -> None:
@@ -109,7 +108,8 @@ def main(params: NeighboursParams) -> None:
         "mobilenetv2": gather_mobilenetv2,
     }
     data = {study: collect(params) for study, collect in gather.items()}
-    data["recipes"] = {study: describe_recipe(params, study) for study in ("baseline", "small_cnn", "mobilenetv2")}
+    for study in ("baseline", "small_cnn", "mobilenetv2"):
+        data[study]["recipe"] = describe_recipe(getattr(params, study))
     data["weights"] = read_json("models/backbone.json")["weights"]
     pdf = typst.compile("stages/neighbours/document.typ", root=".", sys_inputs={"data": json.dumps(data)})
     write("plots/documents/neighbours.pdf", lambda path: path.write_bytes(pdf))

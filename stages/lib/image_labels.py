@@ -1,0 +1,37 @@
+"""How a reader should see the studies that train from images: their variants and recipes in words."""
+
+from stages.lib.image_figures import count
+from stages.lib.image_training import Recipe
+from stages.lib.labels import LABELS
+
+VARIANTS = LABELS | {
+    "groupnorm": "GroupNorm",
+    "leaky_relu": "LeakyReLU",
+    "silu": "SiLU",
+    "hardswish": "Hardswish",
+    "hardsigmoid": "Hardsigmoid",
+    "squeeze_excitation": "squeeze-and-excitation",
+    "silu_expansion_10_se": "SiLU, expansion 10 and squeeze-and-excitation",
+}
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
+SCHEDULES = {
+    "constant": "at a constant step size of {}",
+    "one_cycle": "under OneCycleLR with a largest step size of {}",
+    "cosine": "with a step size that falls from {} along a cosine",
+    "step": "with a step size of {}, divided by 10 after each third",
+}
+
+
+def name_variant(name: str) -> str:
+    """`expansion 10` for expansion_10, and what the tables above say of names that need more than that."""
+    return VARIANTS.get(name, name.replace("_", " "))
+
+
+def describe_recipe(recipe: Recipe) -> str:
+    """`12 epochs of Adam under OneCycleLR with a largest step size of 0.01, batches of 64, 1 seed`."""
+    schedule = SCHEDULES[recipe.schedule].format(f"{recipe.lr:g}")
+    share = "" if recipe.percent == 100 else f", {recipe.percent:g}% of the training images"
+    return (
+        f"{count(recipe.epochs, 'epoch')} of {OPTIMIZERS[recipe.optimizer]} {schedule}, "
+        f"batches of {recipe.batch_size}{share}, {count(len(recipe.seeds), 'seed')}"
+    )

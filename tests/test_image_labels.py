@@ -1,0 +1,36 @@
+from dataclasses import replace
+
+import pytest
+
+from stages.lib.image_labels import describe_recipe, name_variant
+from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.image_training import OPTIMIZERS, SCHEDULES
+from stages.lib.params import load_params
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def params() -> ImageParams:
+    return load_params(ImageParams, ROOT / "params.yaml")
+
+
+def test_variants_have_names_of_their_own_without_underscores(params):
+    names = [name_variant(name) for name in list_variants(params, "mobilenetv2")]
+    assert len(set(names)) == len(names) and not any("_" in name for name in names)
+    assert [name_variant(name) for name in params.small_cnn.norms] == ["BatchNorm", "GroupNorm", "LayerNorm"]
+    assert (name_variant("width_0.5"), name_variant("features.18")) == ("width 0.5", "features.18")
+
+
+def test_every_optimizer_and_schedule_can_be_told(params):
+    for optimizer in OPTIMIZERS:
+        for schedule in SCHEDULES:
+            text = describe_recipe(replace(params.small_cnn, optimizer=optimizer, schedule=schedule, lr=0.25))
+            assert "0.25" in text and "_" not in text
+
+
+def test_a_share_of_the_images_is_told_and_all_of_them_are_not(params):
+    recipe = replace(params.small_cnn, epochs=1, seeds=[0, 1], batch_size=32, optimizer="adam", schedule="one_cycle")
+    assert describe_recipe(replace(recipe, lr=0.01, percent=100)) == (
+        "1 epoch of Adam under OneCycleLR with a largest step size of 0.01, batches of 32, 2 seeds"
+    )
+    assert ", 10% of the training images, 2 seeds" in describe_recipe(replace(recipe, percent=10))
