@@ -4,6 +4,7 @@ import ast
 import functools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, copy_repository
 
 CLIPPED = ["batchnorm-clip", "layernorm-clip", "frn-clip"]
 
@@ -96,6 +97,17 @@ def test_the_lock_file_agrees_with_the_code(pipeline, options):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage" not in done.stdout, done.stdout
     assert "up to date" in done.stdout
+
+
+def test_the_reference_runs_lock_file_agrees_with_the_code(tmp_path):
+    """Put where `make reference` ran it: in a checkout of its own with its own seeds."""
+    checkout = copy_repository(tmp_path / "study")
+    checkout.set_params(re.search(r"^REFERENCE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1])
+    for folder in ("metrics", "plots"):
+        shutil.copytree(ROOT / folder / "reference", checkout.folder / folder, dirs_exist_ok=True)
+    (checkout.folder / "metrics/dvc.lock").rename(checkout.folder / "dvc.lock")
+    output = checkout.run("dvc", "repro", "--dry", "--allow-missing")
+    assert stages_run(output) == set() and "up to date" in output
 
 
 def stages_run(output: str) -> set[str]:

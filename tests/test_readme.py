@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -14,6 +15,7 @@ from stages.lib.params import load_params
 from stages.lib.results import percent, tabulate
 from stages.lib.share_figures import LEVELS
 from stages.lib.small_cnn import NORMS
+from stages.lib.statistics import ALPHA, smallest_p
 from stages.lib.variants_wording import describe_variants
 from stages.lib.wording import (
     describe_correlations,
@@ -22,6 +24,7 @@ from stages.lib.wording import (
     describe_power,
     describe_significance,
     load_findings,
+    tabulate_contrasts,
 )
 from stages.unfreezing.params import UnfreezingParams
 from tests.conftest import ROOT
@@ -197,6 +200,49 @@ def test_the_sentences_on_significance_and_errors_are_the_reports_own():
     for describe in (describe_power, describe_errors, describe_curvature, describe_correlations):
         sentence = describe(findings)
         assert sentence in text, sentence
+
+
+@pytest.fixture
+def reference(tmp_path):
+    """The reference run's findings; its files are put where a study's own lie."""
+    for folder in ("metrics", "plots"):
+        (tmp_path / folder).symlink_to(ROOT / folder / "reference")
+    return load_findings(load_params(path=ROOT / "params.yaml"), tmp_path)
+
+
+def test_the_reference_runs_contrasts_are_the_committed_ones(reference):
+    rows = [[name, points, seeds, images, p] for name, points, seeds, images, p, _ in tabulate_contrasts(reference)]
+    assert_table(["first less second", "points", "95% over seeds", "95% over test images", "p (Holm)"], rows)
+    for family in ("norms", "clipping"):
+        sentence = describe_significance(reference, family)
+        assert sentence in " ".join(README.split()), sentence
+
+
+def test_the_limits_of_the_reference_runs_tests_are_those_of_its_seeds(reference):
+    """Before correction, and after Holm's over a family: even the smallest of its p-values is multiplied by all."""
+    lowest, text = smallest_p(reference.seeds), " ".join(README.split())
+    families = [min(1, len(reference.of_family(family)) * lowest) for family in ("norms", "clipping")]
+    assert f"smallest p is {lowest:.2g}, and {families[0]:.2g} after Holm's correction over the" in text
+    assert f"{families[1]:.2g} over the" in text and min(families) > ALPHA
+    assert f"with six it is {families[1]:.2g} or more after correction" in text and reference.seeds == 6
+    assert 6 * smallest_p(8) < ALPHA < 6 * smallest_p(7)  # "eight seeds would be the fewest"
+
+
+def test_the_reference_runs_first_seeds_are_as_close_to_the_studys_as_the_page_says(reference):
+    params = load_params(path=ROOT / "params.yaml")
+    names = [f"test_accuracy_seed{seed}" for seed in params.seeds]
+    own = {key: read(f"metrics/train/{key}.json") for key in params.keys}
+    differences = 100 * np.array([[own[key][n] - reference.metrics[key][n] for n in names] for key in params.keys])
+    text = " ".join(README.split())
+    assert f"by at most {np.abs(differences).max():.2f} points for a single model" in text
+    assert f"{np.abs(differences.mean(1)).max():.2f} for a mean" in text
+
+
+def test_the_reference_runs_duration_is_the_committed_one():
+    files = (ROOT / "metrics/reference/timing").glob("*.json")
+    minutes = {file.stem: read(file)["seconds"] / 60 for file in files}
+    text = f"for {sum(minutes.values()):.0f} minutes, {minutes['features']:.0f} of them for the features"
+    assert text in " ".join(README.split())
 
 
 def test_the_sentence_on_saddles_holds_for_the_committed_metrics():
