@@ -25,6 +25,7 @@ from stages.lib.wording import (
     describe_significance,
     load_findings,
     tabulate_contrasts,
+    worse_in_every_seed,
 )
 from stages.unfreezing.params import UnfreezingParams
 from tests.conftest import ROOT
@@ -236,6 +237,12 @@ def test_the_reference_runs_first_seeds_are_as_close_to_the_studys_as_the_page_s
     text = " ".join(README.split())
     assert f"by at most {np.abs(differences).max():.2f} points for a single model" in text
     assert f"{np.abs(differences.mean(1)).max():.2f} for a mean" in text
+
+
+def test_the_reference_runs_heads_with_frn_are_below_all_others(reference):
+    sentence = "Every head with FRN, of whichever seed and mode, is below every head with another norm."
+    assert sentence in " ".join(README.split())
+    assert worse_in_every_seed(reference, "frn")
 
 
 def test_the_reference_runs_duration_is_the_committed_one():
