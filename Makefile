@@ -58,10 +58,12 @@ quick: setup  ## the whole study, small, in .quick; the real results stay untouc
 reference: setup  ## the study with six seeds, in .reference; results to metrics/reference and plots/reference
 	$(call checkout,.reference)
 	cd .reference && dvc cache dir --quiet --local "$(CURDIR)/.dvc/cache" && $(override) $(REFERENCE) && dvc repro
-	rm -rf metrics/reference plots/reference && mkdir -p plots/reference
-	cp -r .reference/metrics metrics/reference
-	cp .reference/dvc.lock metrics/reference/dvc.lock
-	cp -r .reference/plots/curves .reference/plots/statistics plots/reference
+	rm -rf .reference/results && mkdir -p .reference/results/plots
+	cp -r .reference/metrics .reference/dvc.lock .reference/results
+	cp -r .reference/plots/curves .reference/plots/statistics .reference/results/plots
+	rm -rf metrics/reference plots/reference
+	mv .reference/results/metrics metrics/reference && mv .reference/results/dvc.lock metrics/reference
+	mv .reference/results/plots plots/reference
 	@echo "report and slides: .reference/plots/documents"
 
 neighbours: setup  ## the side studies, the neighbours and a report on them, at the profile of params.yaml
