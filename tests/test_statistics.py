@@ -1,3 +1,4 @@
+import gc
 import itertools
 import math
 
@@ -63,14 +64,16 @@ def test_the_image_interval_is_the_bootstraps(rng):
     np.testing.assert_allclose(image_interval(differences), np.quantile(means, [0.025, 0.975]), atol=0.1)
 
 
-def test_without_an_effect_the_procedure_rejects_at_its_nominal_rate_and_finds_a_large_one(rng):
+def test_without_an_effect_the_procedure_rejects_at_its_nominal_rate_and_finds_a_large_one(rng, monkeypatch):
     """Families of three contrasts of eight pairs: without an effect, some rejection in at most 5% of the families."""
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # statsmodels calls it in every adjustment: 0.3 s in a large process
 
     def reject(mean, families):
         p_values = [[sign_flip_p(rng.normal(mean, 1, 8)) for _ in range(3)] for _ in range(families)]
         return np.array([holm(family) < ALPHA for family in p_values])
 
-    assert 0.005 <= reject(0, 300).any(axis=1).mean() <= 0.08  # the test is discrete; 3 standard errors above 5%
+    # Eight pairs can reject at 2/2^8 and, as 3 x 4/2^8 < ALPHA, at 4/2^8: in about 3 x 4/2^8 = 4.7% of the families.
+    assert 0.027 <= reject(0, 1000).any(axis=1).mean() <= 0.067  # 3 standard errors
     assert reject(3, 50).all(axis=1).mean() > 0.9
 
 
