@@ -4,28 +4,18 @@ import pandas as pd
 
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.files import StageError, read_json, write, write_json
-from stages.lib.image_figures import count, draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
+from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
+from stages.lib.image_labels import describe_recipe, name_variant
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.plotting import save_figure
 from stages.lib.predictions import load_predictions
 from stages.lib.reference_contrasts import compare_with_first
 from stages.lib.stage import run_stage
 
-LABELS = {"baseline": "{}% of the images"}  # of variants, where their names alone would not do
-
-
-def describe(params: ImageParams, study: str) -> str:
-    """What a figure's reader must know of the recipe."""
-    recipe, _, _ = next(iter(list_variants(params, study).values()))
-    return (
-        f"{count(recipe.epochs, 'epoch')} of {recipe.optimizer}, {recipe.schedule}, batches of {recipe.batch_size}; "
-        f"{count(len(recipe.seeds), 'seed')}"
-    )
-
 
 def main(params: ImageParams, study: str) -> None:
-    labels = {name: LABELS.get(study, "{}").format(name) for name in list_variants(params, study)}
-    caption = describe(params, study)
+    labels = {name: name_variant(name, study) for name in list_variants(params, study)}
+    caption = describe_recipe(getattr(params, study))
     try:
         metrics = {label: read_json(f"metrics/{study}/train/{name}.json") for name, label in labels.items()}
         curves = {label: pd.read_csv(f"plots/{study}/curves/{name}.csv") for name, label in labels.items()}

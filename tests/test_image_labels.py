@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from stages.lib.image_labels import describe_recipe, name_variant
+from stages.lib.image_labels import count, describe_recipe, name_variant
 from stages.lib.image_studies import ImageParams, list_variants
 from stages.lib.image_training import OPTIMIZERS, SCHEDULES
 from stages.lib.params import load_params
@@ -14,11 +14,16 @@ def params() -> ImageParams:
     return load_params(ImageParams, ROOT / "params.yaml")
 
 
+def test_one_is_singular():
+    assert (count(1, "seed"), count(2, "seed")) == ("1 seed", "2 seeds")
+
+
 def test_variants_have_names_of_their_own_without_underscores(params):
     names = [name_variant(name) for name in list_variants(params, "mobilenetv2")]
     assert len(set(names)) == len(names) and not any("_" in name for name in names)
     assert [name_variant(name) for name in params.small_cnn.norms] == ["BatchNorm", "GroupNorm", "LayerNorm"]
     assert (name_variant("width_0.5"), name_variant("features.18")) == ("width 0.5", "features.18")
+    assert name_variant("25", "baseline") == "25% of the images"
 
 
 def test_every_optimizer_and_schedule_can_be_told(params):

@@ -12,6 +12,7 @@ from stages.lib.mobilenetv2 import (
     InvertedResidual,
     MobileNetV2,
     MobileNetV2Settings,
+    PaddedConv2d,
     make_mobilenetv2,
     round_channels,
 )
@@ -174,6 +175,24 @@ def test_no_variant_changes_the_size_of_any_map():
         sizes[variant] = [output.shape[2:] for output in maps]
         assert sizes[variant] == sizes["plain"], variant
     assert [size[0] for size in sizes["plain"]] == [32] * 4 + [16] * 3 + [8] * 7 + [4] * 5
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (4, 4), (2, 6), (7, 7)])
+def test_padding_a_small_map_first_changes_no_output_and_no_gradient(size, stride, kernel_size):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 6, kernel_size, stride, kernel_size // 2, groups=6, dtype=torch.float64)
+    padded = PaddedConv2d(6, 6, kernel_size, stride, kernel_size // 2, groups=6, dtype=torch.float64)
+    padded.load_state_dict(plain.state_dict())
+    x, found = torch.randn(3, 6, *size, dtype=torch.float64), []
+    for layer in (plain, padded):
+        inputs = x.clone().requires_grad_()
+        outputs = layer(inputs)
+        gradients = torch.autograd.grad(outputs.square().sum(), [inputs, layer.weight, layer.bias])
+        found.append([outputs, *gradients])
+    for expected, own in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_variants_are_what_their_names_say():

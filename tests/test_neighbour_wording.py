@@ -59,6 +59,22 @@ def test_the_goal_is_reached_by_all_by_some_or_by_none():
     assert wording.describe_goal({"a": 0.6, "b": 0.65}).startswith("No norm reaches 70%")
 
 
+def test_batch_sizes_are_compared_from_the_smallest_to_the_largest():
+    found = {"val_accuracy_a_8": 0.5, "val_accuracy_a_16": 0.9, "val_accuracy_a_64": 0.3}
+    found |= {"val_accuracy_batchnorm_8": 0.25, "val_accuracy_batchnorm_64": 0.375}
+    sentence = wording.describe_batch_sizes(found, ["a", "batchnorm"], [64, 8, 16])
+    assert sentence.startswith("From batches of 8 to batches of 64, ")
+    assert sentence.endswith(" goes from 50.0 to 30.0% for a and from 25.0 to 37.5% for BatchNorm.")
+    assert wording.describe_batch_sizes(found, ["a"], [8]) == "The sweep has one batch size, 8."
+
+
+def test_batch_sizes_are_named_by_the_learning_rate_that_serves_all_norms():
+    found = {"common_lr_8": 0.03, "common_lr_16": 0.001, "common_lr_64": 0.03}
+    assert wording.describe_common_lrs(found, [64, 8, 16]).endswith(
+        " is 0.001 in batches of 16 and 0.03 in batches of 8 and 64."
+    )
+
+
 CONTRASTS = pd.DataFrame(
     [
         ("silu", 1.234, 0, 2, 2, 2),

@@ -101,7 +101,7 @@ def test_the_sweep_finds_the_best_learning_rates(neighbours):
     for norm in ("groupnorm", "layernorm"):
         assert summary[f"val_accuracy_{norm}_16"] == max(found[norm, "0.001"], found[norm, "0.01"])
     worst = {lr: min(found["groupnorm", lr], found["layernorm", lr]) for lr in ("0.001", "0.01")}
-    assert worst[f"{summary['common_lr']:g}"] == max(worst.values())
+    assert worst[f"{summary['common_lr_16']:g}"] == max(worst.values())
     table = pd.read_csv(neighbours.folder / "plots/small_cnn_sweep/sweep.csv")
     for row in table.itertuples():
         assert row.val_accuracy == found[row.norm, f"{row.lr:g}"]

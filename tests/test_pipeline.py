@@ -86,6 +86,8 @@ COMMITTED = {
     "stages/unfreezing/dvc.yaml": [],
     "stages/small_cnn/dvc.yaml": [],
     "stages/small_cnn_sweep/dvc.yaml": [],
+    "stages/mobilenetv2/dvc.yaml": [],
+    "stages/neighbours/dvc.yaml": ["--single-item"],
 }
 
 

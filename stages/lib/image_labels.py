@@ -1,6 +1,5 @@
 """How a reader should see the studies that train from images: their variants and recipes in words."""
 
-from stages.lib.image_figures import count
 from stages.lib.image_training import Recipe
 from stages.lib.labels import LABELS
 
@@ -11,8 +10,9 @@ VARIANTS = LABELS | {
     "hardswish": "Hardswish",
     "hardsigmoid": "Hardsigmoid",
     "squeeze_excitation": "squeeze-and-excitation",
-    "silu_expansion_10_se": "SiLU, expansion 10 and squeeze-and-excitation",
+    "silu_expansion_10_se": "SiLU with expansion 10 and squeeze-and-excitation",
 }
+STUDIES = {"baseline": "{}% of the images"}  # whose variants' names alone would not do
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
 SCHEDULES = {
     "constant": "at a constant step size of {}",
@@ -22,9 +22,14 @@ SCHEDULES = {
 }
 
 
-def name_variant(name: str) -> str:
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def name_variant(name: str, study: str = "") -> str:
     """`expansion 10` for expansion_10, and what the tables above say of names that need more than that."""
-    return VARIANTS.get(name, name.replace("_", " "))
+    return STUDIES.get(study, "{}").format(VARIANTS.get(name, name.replace("_", " ")))
 
 
 def describe_recipe(recipe: Recipe) -> str:

@@ -85,6 +85,27 @@ def describe_goal(accuracies: dict[str, float]) -> str:
     return f"{which} {GOAL}% of test accuracy; {name_variant(best)} has the most, {100 * accuracies[best]:.2f}%."
 
 
+def describe_batch_sizes(summary: dict, norms: list[str], sizes: list[int]) -> str:
+    """From the sweep's `val_accuracy_<norm>_<batch size>`, each in [0, 1] and at its best learning rate."""
+    small, large = min(sizes), max(sizes)
+    if small == large:
+        return f"The sweep has one batch size, {small}."
+    ends = {norm: [100 * summary[f"val_accuracy_{norm}_{size}"] for size in (small, large)] for norm in norms}
+    changes = [f"from {first:.1f} to {last:.1f}% for {name_variant(norm)}" for norm, (first, last) in ends.items()]
+    return (
+        f"From batches of {small} to batches of {large}, each at the best of the learning rates tried, the validation "
+        f"accuracy of short runs goes {join(changes)}."
+    )
+
+
+def describe_common_lrs(summary: dict, sizes: list[int]) -> str:
+    """From the sweep's `common_lr_<batch size>`: the schedule's highest learning rate, where the worst norm is best."""
+    lrs = {size: summary[f"common_lr_{size}"] for size in sorted(sizes)}
+    used = {lr: [str(size) for size in lrs if lrs[size] == lr] for lr in sorted(set(lrs.values()))}
+    rates = [f"{lr:g} in batches of {join(own)}" for lr, own in used.items()]
+    return f"The peak learning rate that serves the worst norm best in short runs is {join(rates)}."
+
+
 def tabulate_contrasts(contrasts: pd.DataFrame) -> list[list[str]]:
     """Of compare_with_first: rows variant, difference, 95% interval over test images, seeds that show a difference."""
     return [

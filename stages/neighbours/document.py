@@ -8,8 +8,7 @@ import typst
 
 from stages.lib import neighbour_wording as wording
 from stages.lib.files import read_json, write
-from stages.lib.image_figures import count
-from stages.lib.image_labels import describe_recipe, name_variant
+from stages.lib.image_labels import count, describe_recipe, name_variant
 from stages.lib.image_studies import ImageParams
 from stages.lib.results import percent
 from stages.lib.share_figures import LEVELS
@@ -82,9 +81,12 @@ def gather_contrasts(study: str, first: str) -> dict:
 
 def gather_small_cnn(params: NeighboursParams) -> dict:
     metrics = read_metrics("small_cnn", params.small_cnn.norms)
+    sweep, sizes = read_json("metrics/small_cnn_sweep/summary.json"), params.small_cnn_sweep.batch_sizes
     first = next(iter(metrics))
     return gather_contrasts("small_cnn", first) | {
         "rows": tabulate(metrics, ["parameters"], ["val_accuracy", "test_accuracy"]),
+        "batch_sizes": wording.describe_batch_sizes(sweep, params.small_cnn.norms, sizes),
+        "common_lrs": wording.describe_common_lrs(sweep, sizes),
         "goal": wording.describe_goal({norm: own["test_accuracy"] for norm, own in metrics.items()}),
         "wrong": f"small_cnn/figures/wrong_{first}.png",
     }

@@ -1,14 +1,17 @@
 """Draw the validation accuracy of the small CNN over batch size and learning rate, for each norm."""
 
+import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
 from stages.lib.files import read_json, write, write_json
-from stages.lib.image_figures import add_caption, count
+from stages.lib.image_figures import add_caption
+from stages.lib.image_labels import OPTIMIZERS, count, name_variant
 from stages.lib.image_studies import ImageParams, list_variants
-from stages.lib.plotting import SEQUENCE, save_figure
+from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
 
 STUDY = "small_cnn_sweep"
@@ -28,20 +31,21 @@ def choose_best(table: pd.DataFrame) -> pd.DataFrame:
     return table.loc[table.groupby(["norm", "batch_size"], sort=False)["val_accuracy"].idxmax()]
 
 
-def choose_common_lr(table: pd.DataFrame, batch_size: int) -> float:
-    """The learning rate whose worst norm is best, at one batch size: a recipe that is to serve all norms."""
-    own = table[table["batch_size"] == batch_size]
-    return float(own.groupby("lr")["val_accuracy"].min().idxmax())
+def choose_common_lrs(table: pd.DataFrame) -> dict[int, float]:
+    """The learning rate whose worst norm is best, for each batch size: a recipe that is to serve all norms."""
+    worst = table.groupby(["batch_size", "lr"])["val_accuracy"].min()
+    return {int(size): float(own.idxmax()[1]) for size, own in worst.groupby("batch_size")}
 
 
 def draw_sweep(table: pd.DataFrame, caption: str) -> Figure:
     """A panel per norm: validation accuracy over the learning rate, a line per batch size."""
-    norms = table["norm"].unique()
+    norms, sizes = table["norm"].unique(), sorted(table["batch_size"].unique())
+    colors = dict(zip(sizes, colormaps["viridis"](np.linspace(0, 0.9, len(sizes))), strict=True))
     figure, panels = plt.subplots(1, len(norms), figsize=(3.4 * len(norms), 3.6), sharey=True, squeeze=False)
     for axes, norm in zip(panels.flat, norms, strict=True):
-        for color, (size, own) in zip(SEQUENCE, table[table["norm"] == norm].groupby("batch_size"), strict=False):
-            axes.plot(own["lr"], own["val_accuracy"], "o-", color=color, label=f"batches of {size}")
-        axes.set(xscale="log", xlabel="largest learning rate", title=norm)
+        for size, own in table[table["norm"] == norm].groupby("batch_size"):
+            axes.plot(own["lr"], own["val_accuracy"], "o-", color=colors[size], label=f"batches of {size}")
+        axes.set(xscale="log", xlabel="largest learning rate", title=name_variant(norm))
         axes.set_xticks(table["lr"].unique(), [f"{lr:g}" for lr in table["lr"].unique()])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(PercentFormatter(1))
@@ -55,14 +59,13 @@ def main(params: ImageParams) -> None:
     table, study, recipe = tabulate(params), params.small_cnn_sweep, params.small_cnn
     caption = (
         f"{count(study.epochs, 'epoch')} of {study.percent:g}% of the training images, "
-        f"{recipe.optimizer}, {recipe.schedule}; {count(len(study.seeds), 'seed')}"
+        f"{OPTIMIZERS[recipe.optimizer]}; {count(len(study.seeds), 'seed')}"
     )
     save_figure(draw_sweep(table, caption), f"plots/{STUDY}/sweep.png")
     write(f"plots/{STUDY}/sweep.csv", lambda path: table.to_csv(path, index=False))
     best = choose_best(table).itertuples()
     summary = {f"val_accuracy_{row.norm}_{row.batch_size}": row.val_accuracy for row in best}
-    if recipe.batch_size in study.batch_sizes:
-        summary["common_lr"] = choose_common_lr(table, recipe.batch_size)
+    summary |= {f"common_lr_{size}": lr for size, lr in choose_common_lrs(table).items()}
     write_json(f"metrics/{STUDY}/summary.json", {"seeds": len(study.seeds)} | summary)
 
 
