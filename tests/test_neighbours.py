@@ -11,6 +11,7 @@ from stages.lib.image_model import make_image_classifier
 from stages.lib.representations import replace_blocks
 from stages.lib.results import percent
 from stages.lib.transfer import rebuild_model
+from stages.small_cnn_sweep.sweep_report import draw_sweep
 from tests.test_pipeline import stages_run
 
 TINY = {
@@ -105,6 +106,15 @@ def test_the_sweep_finds_the_best_learning_rates(neighbours):
     table = pd.read_csv(neighbours.folder / "plots/small_cnn_sweep/sweep.csv")
     for row in table.itertuples():
         assert row.val_accuracy == found[row.norm, f"{row.lr:g}"]
+
+
+def test_the_sweeps_figure_has_a_line_of_its_own_for_every_batch_size():
+    sizes = [2, 4, 8, 16, 32, 64, 128, 256]
+    rows = [("layernorm", size, lr, size * lr) for size in sizes for lr in (0.001, 0.01)]
+    (axes,) = draw_sweep(pd.DataFrame(rows, columns=["norm", "batch_size", "lr", "val_accuracy"]), "caption").axes
+    assert [line.get_label() for line in axes.lines] == [f"batches of {size}" for size in sizes]
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[size * 0.001, size * 0.01] for size in sizes]
+    assert len({tuple(line.get_color()) for line in axes.lines}) == len(sizes)
 
 
 @pytest.mark.parametrize("study", TINY)

@@ -45,7 +45,7 @@ def draw_sweep(table: pd.DataFrame, caption: str) -> Figure:
     for axes, norm in zip(panels.flat, norms, strict=True):
         for size, own in table[table["norm"] == norm].groupby("batch_size"):
             axes.plot(own["lr"], own["val_accuracy"], "o-", color=colors[size], label=f"batches of {size}")
-        axes.set(xscale="log", xlabel="largest learning rate", title=name_variant(norm))
+        axes.set(xscale="log", xlabel="peak learning rate", title=name_variant(norm))
         axes.set_xticks(table["lr"].unique(), [f"{lr:g}" for lr in table["lr"].unique()])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(PercentFormatter(1))
