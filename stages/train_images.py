@@ -45,7 +45,7 @@ def main(params: ImageParams, study: str, variant: str) -> dict:
         write_tables(runs, f"plots/{study}/curves/{variant}.csv", f"plots/{study}/gradients/{variant}.csv")
         found = [predict_probabilities(run.model.eval(), test[0]) for run in runs]
         Predictions(np.array(recipe.seeds), test[1].numpy(), np.stack(found)).save(f"data/{study}/{variant}.npz")
-        plain, image = runs[0].model.network.float(), torch.zeros(1, 3, 32, 32)
+        plain, image = runs[0].model.network.float().cpu(), torch.zeros(1, 3, 32, 32)
         costs = {"parameters": count_parameters(plain), "multiply_adds": count_multiply_adds(plain, image)}
         write_json(f"metrics/{study}/train/{variant}.json", summarize_configuration(metrics) | costs)
         shutil.rmtree(states)

@@ -1,4 +1,7 @@
+import platform
 import shutil
+import subprocess
+import sys
 from collections import namedtuple
 
 import numpy as np
@@ -13,6 +16,7 @@ from stages.lib.feature_cache import FeatureCache
 from stages.lib.feature_extraction import make_clean_parts, make_extractor, make_view, write_parts
 from stages.lib.files import StageError, write_json
 from stages.lib.transfer import make_model
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 
@@ -51,7 +55,7 @@ def test_the_cache_holds_the_trunks_output_of_every_image_and_view(data, trunk, 
         cache.features("test"), trunk(torch.from_numpy(data.images("test"))).half(), rtol=2e-3, atol=1e-3
     )
     training = cache.training_data()
-    assert len(training.views) == 2 and torch.equal(training.views[1], cache.features("train_view1"))
+    assert len(training.views) == 2 and torch.equal(training.views[1].cpu(), cache.features("train_view1"))
     np.testing.assert_array_equal(training.labels, data.labels("train"))
     np.testing.assert_array_equal(training.val_labels, data.labels("val"))
     assert np.bincount(cache.labels("train_eval")).tolist() == [2] * 10
@@ -128,3 +132,20 @@ def test_compiled_bfloat16_extraction_stays_near_float32(trunk, rng):
     exact = make_extractor(trunk, torch.float32, CPU, images=1)(images).float()
     rough = make_extractor(trunk, torch.bfloat16, CPU, images=10**6)(images).float()
     assert (rough - exact).norm() / exact.norm() < 0.05
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_freed_memory_is_not_fetched_from_the_system_again():
+    """Pages that the system must supply anew while 40 MB are used ten times: 10,000 each time, or once."""
+    code = """
+import resource, torch
+from stages.lib.feature_extraction import keep_freed_memory
+keep_freed_memory()
+torch.ones(10_000_000)
+start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    torch.ones(10_000_000)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - start)
+"""
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 1000

@@ -73,6 +73,17 @@ def test_a_recipe_trains_every_seed(tmp_path):
         assert run.optimizer.param_groups[0]["lr"] == pytest.approx(0)  # the schedule ends with the last step
 
 
+def test_training_from_images_asks_cudnn_for_repeatable_gradients(tmp_path, monkeypatch):
+    """On an H100 two runs of one seed in float32 differed without it, and not with it."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    images, labels = torch.zeros(4, 32, 32, 3, dtype=torch.uint8), torch.arange(4) % 2
+    recipe = Recipe([0], 1, 2, "sgd", 0.1, 0.0, "constant", 100, None, "float32")
+    train_image_seeds(
+        "test", lambda seed: Brightness(), recipe, ImageData(images, labels, images, labels, None), tmp_path
+    )
+    assert torch.backends.cudnn.deterministic
+
+
 def test_every_study_lists_its_variants():
     params = load_params(ImageParams, ROOT / "params.yaml")
     assert set(list_variants(params, "small_cnn")) == {"batchnorm", "groupnorm", "layernorm"}

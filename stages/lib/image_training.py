@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
+from stages.lib.determinism import make_convolutions_repeatable
 from stages.lib.device import choose_device
 from stages.lib.image_data import ImageData
 from stages.lib.params import PRECISIONS, choice, integer, is_int, list_of, number, optional
@@ -55,6 +56,7 @@ def train_image_seeds(
     `one_cycle` rises to `lr` and falls again; `cosine` falls to 0; `step` divides by 10 after each third of the steps.
     Raises StageError as `train_runs` does.
     """
+    make_convolutions_repeatable()
     steps = recipe.epochs * (len(data.labels) // recipe.batch_size)
     runs = []
     for seed in recipe.seeds:

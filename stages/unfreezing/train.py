@@ -7,6 +7,7 @@ import torch
 
 from stages.lib.checkpoint import save_checkpoint
 from stages.lib.costs import count_multiply_adds, count_parameters
+from stages.lib.determinism import make_convolutions_repeatable
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import SCRATCH, fingerprint, locked, write_json
 from stages.lib.stage import run_stage
@@ -29,6 +30,7 @@ def measure_costs(settings: dict, backbone: dict, cache: FeatureCache) -> dict[s
 
 
 def main(params: UnfreezingParams, block: str) -> dict:
+    make_convolutions_repeatable()
     study, first = params.unfreezing, parse_block(params, block)
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache(f"data/{STUDY}/{first}")
