@@ -206,6 +206,38 @@ def test_the_durations_are_the_committed_ones():
     assert f"the other configurations' training took {least:.0f} to {most:.0f}% less time" in " ".join(README.split())
 
 
+def test_the_figures_from_other_machines_are_the_committed_ones():
+    text, params = " ".join(README.split()), load_params(path=ROOT / "params.yaml")
+    h100, amx = "metrics/other_machines/h100", "metrics/other_machines/amx"
+    seconds = [read(f"{h100}/timing/{key}.json")["seconds"] / 60 for key in params.keys]
+    alone = read(f"{h100}/epoch_alone.json")["seconds"]
+    assert f"the features took {read(f'{h100}/timing/features.json')['seconds']:.0f} seconds" in text
+    assert f"an epoch {alone:.1f} seconds where one configuration trains alone" in text
+    assert f"at the same time took {min(seconds):.1f} to {max(seconds):.1f} minutes each" in text
+    name = "test_accuracy"
+    distances = [
+        abs(read(f"metrics/train/{key}.json")[name] - read(f"{h100}/train/{key}.json")[name]) for key in params.keys
+    ]
+    assert f"within {100 * max(distances):.2f} points of those above" in text
+    plain = pd.read_csv(ROOT / h100 / "mobilenetv2_plain.csv")
+    assert f"in {len(plain)} epochs and one seed on an H100, the plain network's validation accuracy reached" in text
+    assert f"accuracy reached {100 * plain['val_accuracy'].max():.1f}%" in text
+
+    trained = [read(file)["seconds"] for file in (ROOT / amx / "timing").glob("*.json")]
+    assert f"one configuration per norm in {min(trained) / 60:.1f} to {max(trained) / 60:.1f} minutes" in text
+    found = read(f"{amx}/features_unfinished.json")
+    done = found["images"] / found["of"]
+    features = found["compile_seconds"] + (found["seconds"] - found["compile_seconds"]) / done
+    assert f"computed {done:.0%} of the features after {found['seconds'] / 60:.1f}" in text
+    timing = ROOT / "metrics/timing"
+    rest = sum(read(file)["seconds"] for file in timing.glob("*.json") if file.stem not in {"features", *params.keys})
+    study = features + 2 * sum(trained) + rest
+    assert len(trained) == len(params.norms) and f"that makes {study / 60:.0f} minutes for a whole study" in text
+    slow = np.mean([read(f"metrics/reference/timing/{key}.json")["seconds_per_epoch"] for key in params.keys])
+    epochs = params.train.epochs * len(params.seeds) * len(params.keys)
+    assert f"Without bfloat16 two cores train for {slow * epochs / 60:.0f} minutes" in text
+
+
 def test_the_sentences_in_short_hold_for_the_committed_metrics():
     """ "Within a quarter", "at least nine tenths lower, in every seed", "three tenths", "three quarters" of a point."""
     params = load_params(path=ROOT / "params.yaml")
