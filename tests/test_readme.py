@@ -232,7 +232,7 @@ def test_the_figures_from_other_machines_are_the_committed_ones():
     timing = ROOT / "metrics/timing"
     rest = sum(read(file)["seconds"] for file in timing.glob("*.json") if file.stem not in {"features", *params.keys})
     study = features + 2 * sum(trained) + rest
-    assert len(trained) == len(params.norms) and f"that makes {study / 60:.0f} minutes for a whole study" in text
+    assert len(trained) == len(params.norms) and f"that would make {study / 60:.0f} minutes for a whole study" in text
     slow = np.mean([read(f"metrics/reference/timing/{key}.json")["seconds_per_epoch"] for key in params.keys])
     epochs = params.train.epochs * len(params.seeds) * len(params.keys)
     assert f"Without bfloat16 two cores train for {slow * epochs / 60:.0f} minutes" in text
