@@ -136,12 +136,13 @@ def test_compiled_bfloat16_extraction_stays_near_float32(trunk, rng):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 def test_freed_memory_is_not_fetched_from_the_system_again():
-    """Pages that the system must supply anew while 40 MB are used ten times: 10,000 each time, or once."""
+    """Pages that the system supplies while 40 MB are used again and again: 10,000 each time, or none after a while."""
     code = """
 import resource, torch
 from stages.lib.feature_extraction import keep_freed_memory
 keep_freed_memory()
-torch.ones(10_000_000)
+for _ in range(30):
+    torch.ones(10_000_000)
 start = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     torch.ones(10_000_000)
