@@ -49,10 +49,11 @@ define checkout
 endef
 override = python -c "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])"
 
+# Its stages start with torch imported, which takes longer than most of them work.
 quick: setup  ## the whole study, small, in .quick; the real results stay untouched
 	rm -rf .quick
 	$(call checkout,.quick)
-	cd .quick && $(override) $(QUICK) && dvc repro && dvc metrics show metrics/train/*.json --md
+	cd .quick && $(override) $(QUICK) && python -m tests.preloaded dvc repro && dvc metrics show metrics/train/*.json --md
 	@echo "figures: .quick/plots/figures"
 
 reference: setup  ## the study with eight seeds, in .reference; results to metrics/reference and plots/reference
