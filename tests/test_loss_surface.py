@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.loss_surface import compute_surface, cosine, measure_surface, random_direction
+from stages.lib.loss_surface import ROWS, compute_surface, cosine, measure_surface, random_direction
 from stages.lib.transfer import make_model
 
 ALPHAS, BETAS = np.linspace(-1, 1, 5), np.linspace(-0.5, 0.5, 3)
@@ -51,6 +51,21 @@ def test_every_grid_value_is_a_plain_forward_pass_with_perturbed_weights(backbon
             assert accuracy[i, j] == pytest.approx((logits.argmax(1) == data[1]).double().mean().item(), abs=1e-9)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("placement", ["vector", "spatial"])
+def test_the_surface_does_not_depend_on_how_many_rows_are_computed_at_a_time(
+    backbone_state, data, placement, monkeypatch
+):
+    model = trained_like(backbone_state, "frn", placement)
+    directions = random_direction(model, 0, 0), random_direction(model, 0, 1)
+    surfaces = []
+    for rows in (12, 5000):
+        monkeypatch.setitem(ROWS, "cpu", rows)
+        surfaces.append(compute_surface(model, *data, ALPHAS, BETAS, *directions, on_images=lambda n: None))
+    few, many = surfaces
+    np.testing.assert_allclose(few[0], many[0], rtol=1e-5)
+    np.testing.assert_array_equal(few[1], many[1])
 
 
 def test_directions_are_filter_normalised_and_leave_biases_and_norm_alone(backbone_state):

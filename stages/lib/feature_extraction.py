@@ -78,8 +78,8 @@ def require_disk(folder: Path, needed: int) -> None:
 def keep_freed_memory() -> None:
     """Have glibc reuse freed memory, which it would hand back to the system and fetch again, zeroed, for every layer.
 
-    That takes as long as the arithmetic: without it a CPU extracts at half the speed. Other C libraries have no such
-    setting, and are left as they are.
+    That takes as long as the arithmetic in float32: without it a CPU extracts at half the speed. Other C libraries have
+    no such setting, and are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:

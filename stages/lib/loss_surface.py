@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from stages.lib.transfer import TransferModel
 
-ROWS = 500  # of FC1's output at a time, so that a grid point stays in the processor's cache
+# Of FC1's output at a time: a grid point stays in a processor's cache, and has a CUDA device busy.
+ROWS = {"cpu": 500, "cuda": 5000}
 
 Direction = dict[str, torch.Tensor]
 
@@ -87,7 +88,7 @@ def compute_surface(
     """
     device = next(model.parameters()).device
     positions = features.shape[1] * features.shape[2] if model.head.placement == "spatial" else 1
-    size = max(1, ROWS // positions)
+    size = max(1, ROWS[device.type] // positions)
     cores = torch.get_num_threads() if device.type == "cpu" else 1
 
     def work(chunk: tuple[torch.Tensor, torch.Tensor]) -> np.ndarray:
