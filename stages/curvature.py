@@ -14,7 +14,7 @@ from stages.lib.curvature_measures import HeadCurvature, measure_pair, summarize
 from stages.lib.device import choose_device, choose_dtype
 from stages.lib.evaluation import evaluate
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write, write_json
+from stages.lib.files import write_csv, write_json
 from stages.lib.loss_surface import random_direction
 from stages.lib.params import Params, configuration_key, integer, number
 from stages.lib.stage import run_stage
@@ -93,8 +93,8 @@ def main(params: CurvatureParams, norm: str, mode: str) -> None:
     extremes = np.reshape(results[len(models) :], (len(grid), len(grid), 2))
     seeds = pd.DataFrame(rows)
     details = pd.concat([pictures[0], tabulate_grid(grid, extremes)])
-    write(f"plots/curvature/{key}.csv", lambda path: seeds.to_csv(path, index=False, float_format="%.6g"))
-    write(f"plots/curvature_details/{key}.csv", lambda path: details.to_csv(path, index=False, float_format="%.6g"))
+    write_csv(f"plots/curvature/{key}.csv", seeds, "%.6g")
+    write_csv(f"plots/curvature_details/{key}.csv", details, "%.6g")
     metrics = summarize(seeds, extremes)
     write_json(f"metrics/curvature/{key}.json", {"images": len(labels)} | metrics)
     print(f"{key}: eigenvalues from {metrics['lambda_min']:.3f} to {metrics['lambda_max']:.3f}")

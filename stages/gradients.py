@@ -9,7 +9,7 @@ import torch
 from stages.lib.checkpoint import load_checkpoint
 from stages.lib.device import choose_device, choose_dtype
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import StageError, write, write_json
+from stages.lib.files import StageError, write_csv, write_json
 from stages.lib.gradient_statistics import Batches, clip_coefficients, collect_moments, describe
 from stages.lib.params import Params, configuration_key, integer
 from stages.lib.stage import run_stage
@@ -60,7 +60,7 @@ def main(params: GradientsParams, norm: str, mode: str) -> None:
         rows.append({"seed": seed, "layer": "all"} | total)
         rows += [{"seed": seed, "layer": name} | describe([one], settings.batch_size) for name, one in moments.items()]
     table = pd.DataFrame(rows)
-    write(f"plots/gradient_statistics/{key}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    write_csv(f"plots/gradient_statistics/{key}.csv", table, "%.6g")
     metrics: dict[str, float | None] = {"batch_size": settings.batch_size, "batches": settings.batches}
     metrics |= {name: float(np.mean([total[name] for total in totals])) for name in SUMMARY}
     scales = [total["noise_scale"] for total in totals]

@@ -15,7 +15,7 @@ from stages.lib.device import choose_device
 from stages.lib.evaluation import BATCH_SIZE
 from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
-from stages.lib.files import SCRATCH, StageError, fingerprint, locked, write, write_json
+from stages.lib.files import SCRATCH, StageError, fingerprint, locked, write_csv, write_json
 from stages.lib.heads import Head, make_head
 from stages.lib.image_studies import ImageParams
 from stages.lib.image_training import train_image_seeds
@@ -80,7 +80,7 @@ def main(params: ImageParams) -> dict:
             write_json(f"metrics/baseline/transfer/{name}.json", summarize_configuration(metrics))
             rows += [{"percent": percent, "images": len(own.labels)} | row for run in runs for row in run.history]
         curves = pd.DataFrame(rows)
-        write("plots/baseline/transfer.csv", lambda path: curves.to_csv(path, index=False, float_format="%.6g"))
+        write_csv("plots/baseline/transfer.csv", curves, "%.6g")
         shutil.rmtree(states)
     return seconds
 

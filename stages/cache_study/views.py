@@ -8,7 +8,7 @@ import torch
 
 from stages.cache_study.params import CacheStudyParams
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
+from stages.lib.files import SCRATCH, fingerprint, locked, write_csv, write_json
 from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
 from stages.lib.transfer_training import train_seeds
@@ -31,7 +31,7 @@ def main(params: CacheStudyParams) -> None:
             runs, _ = train_seeds(f"{count} views", settings, params.seeds, backbone, own, states / str(count))
             rows += [{"views": count} | row for run in runs for row in run.history]
         curves = pd.DataFrame(rows)[["views", "seed", "epoch", "train_loss", "val_loss", "val_accuracy"]]
-        write("plots/cache_study/views.csv", lambda path: curves.to_csv(path, index=False))
+        write_csv("plots/cache_study/views.csv", curves)
         write_json("metrics/cache_study/views.json", summarize_views(curves))
         save_figure(draw_views(curves, params.cache_study.norm, cache.about), "plots/cache_study/views.png")
         shutil.rmtree(states)

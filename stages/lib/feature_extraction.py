@@ -17,7 +17,7 @@ from stages.lib.augment import crop_and_flip, draw_augmentation
 from stages.lib.backbone import Trunk, standardize_like_imagenet
 from stages.lib.cifar10 import CIFAR10Data, stratified_take
 from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype, compile_frozen
-from stages.lib.files import SCRATCH, StageError, fingerprint, locked, read_json, write_json
+from stages.lib.files import SCRATCH, StageError, fingerprint, locked, read_json, replace_folder, write_json
 
 BATCH_SIZE = {"cpu": 16, "cuda": 1024}  # measured: larger batches leave the CPU's caches
 FREE_DISK_MARGIN = 1.05
@@ -81,7 +81,7 @@ def keep_freed_memory() -> None:
     That takes as long as the arithmetic in float32: without it a CPU extracts at half the speed. Other C libraries have
     no such setting, and are left as they are.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
@@ -155,6 +155,4 @@ def fill_cache(folder: str, parts: list[Part], trunk: Trunk, about: dict, precis
         extractor = partial(make_extractor, trunk, dtype, device, sum(images.values()))
         write_parts(parts, extractor, about["trunk_output"], scratch, BATCH_SIZE[device.type])
         write_json(scratch / "about.json", about)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(scratch, folder)
+        replace_folder(scratch, folder)

@@ -168,7 +168,7 @@ def load_params(schema: type[Params] = Params, path: str | Path = "params.yaml")
     A section that has the name of a stage or a side study, and is not in `schema`, is left to that one.
     """
     try:
-        values = YAML(typ="safe").load(Path(path).read_text())
+        values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} does not exist; run the command from the root of the repository") from None
     except YAMLError as error:

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from stages.lib.files import read_json, write, write_json
+from stages.lib.files import read_json, write_csv, write_json
 from stages.lib.image_figures import add_caption
 from stages.lib.image_labels import OPTIMIZERS, count, name_variant
 from stages.lib.image_studies import ImageParams, list_variants
@@ -62,7 +62,7 @@ def main(params: ImageParams) -> None:
         f"{OPTIMIZERS[recipe.optimizer]}; {count(len(study.seeds), 'seed')}"
     )
     save_figure(draw_sweep(table, caption), f"plots/{STUDY}/sweep.png")
-    write(f"plots/{STUDY}/sweep.csv", lambda path: table.to_csv(path, index=False))
+    write_csv(f"plots/{STUDY}/sweep.csv", table)
     best = choose_best(table).itertuples()
     summary = {f"val_accuracy_{row.norm}_{row.batch_size}": row.val_accuracy for row in best}
     summary |= {f"common_lr_{size}": lr for size, lr in choose_common_lrs(table).items()}

@@ -10,7 +10,7 @@ import torch
 from stages.lib.device import choose_device
 from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
-from stages.lib.files import SCRATCH, fingerprint, locked, write
+from stages.lib.files import SCRATCH, fingerprint, locked, write_csv
 from stages.lib.heads import HIDDEN
 from stages.lib.saturation import saturated_share
 from stages.lib.stage import run_stage
@@ -69,7 +69,7 @@ def main(params: VariantsParams, study: str) -> None:
                     untrained = make_model_from_settings(settings | {"seed": run.seed}, backbone).to(choose_device())
                     rows += [{"norm": norm, "variant": name} | row for row in describe_run(run, data, untrained)]
         table = pd.DataFrame(rows)[[*CURVES, *UPDATES]].astype(dict.fromkeys(UPDATES, float))
-        write(f"plots/variants/{study}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+        write_csv(f"plots/variants/{study}.csv", table, "%.6g")
         shutil.rmtree(states)
 
 
