@@ -27,6 +27,14 @@ help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/share/vega.js  ## install the pinned packages into .venv
+	@$(follow_git)
+
+# DVC must be told where git does not track this folder, as after a ZIP download, and where it does after all.
+define follow_git
+if git ls-files --error-unmatch dvc.yaml > /dev/null 2>&1; \
+	then ! grep -qs no_scm .dvc/config.local || dvc config --local --unset core.no_scm; \
+	else grep -qs no_scm .dvc/config.local || dvc config --local core.no_scm true; fi
+endef
 
 .venv/share/vega.js: requirements.lock
 	$(PYTHON) -m venv .venv
@@ -41,10 +49,7 @@ repro: setup  ## run what is stale of the study
 
 # $(call checkout,FOLDER): the working tree without results, in FOLDER, as a DVC project of its own.
 define checkout
-	mkdir -p $(1)/.scratch .scratch/downloads
-	git ls-files -z --cached --others --exclude-standard ':!dvc.lock' ':!metrics' ':!plots' \
-	  | tar --null -T - -cf - | tar -xf - -C $(1)
-	ln -sfn ../../.scratch/downloads $(1)/.scratch/downloads
+	python -m tests.checkout $(1)
 	cd $(1) && dvc config --quiet --local core.no_scm true
 endef
 override = python -c "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])"
@@ -59,12 +64,11 @@ quick: setup  ## the whole study, small, in .quick; the real results stay untouc
 reference: setup  ## the study with eight seeds, in .reference; results to metrics/reference and plots/reference
 	$(call checkout,.reference)
 	cd .reference && dvc cache dir --quiet --local "$(CURDIR)/.dvc/cache" && $(override) $(REFERENCE) && dvc repro
-	rm -rf .reference/results && mkdir -p .reference/results/plots
-	cp -r .reference/metrics .reference/dvc.lock .reference/results
-	cp -r .reference/plots/curves .reference/plots/statistics .reference/results/plots
+	rm -rf metrics/.partial plots/.partial && mkdir plots/.partial
+	cp -r .reference/metrics metrics/.partial && cp .reference/dvc.lock metrics/.partial
+	cp -r .reference/plots/curves .reference/plots/statistics plots/.partial
 	rm -rf metrics/reference plots/reference
-	mv .reference/results/metrics metrics/reference && mv .reference/results/dvc.lock metrics/reference
-	mv .reference/results/plots plots/reference
+	mv metrics/.partial metrics/reference && mv plots/.partial plots/reference
 	@echo "report and slides: .reference/plots/documents"
 
 neighbours: setup  ## the side studies, the neighbours and a report on them, at the profile of params.yaml
@@ -84,7 +88,7 @@ bench: setup  ## compare the cost of the study with a plain fine-tuning loop
 plots: setup  ## write dvc_plots/index.html, a page with all curves and figures
 	dvc plots show
 
-clean:  ## remove scratch files; results and their cache stay
+clean:  ## remove scratch files; results, their cache and the user's downloads stay
 	rm -rf .quick .reference .scratch dvc_plots .pytest_cache .ruff_cache
 	find stages tests -name __pycache__ -prune -exec rm -rf {} +
 

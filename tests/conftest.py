@@ -11,6 +11,7 @@ import torch
 from dvc.utils.hydra import apply_overrides
 
 from stages.lib.device import has_bfloat16
+from tests.checkout import copy_working_tree, is_source
 
 ROOT = Path(__file__).parent.parent
 needs_bfloat16 = pytest.mark.skipif(
@@ -82,23 +83,8 @@ def copy_or_link(source: str, target: str) -> None:
 
 
 def copy_repository(folder: Path) -> Checkout:
-    """The files that git would take, committed anew; downloads are shared, the main study's results are left out."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.decode().split("\0")):
-        result = name.startswith(("metrics/", "plots/")) and "cache_study" not in name
-        if (ROOT / name).exists() and not result:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    downloads = ROOT / ".scratch" / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    (folder / ".scratch").mkdir()
-    (folder / ".scratch" / "downloads").symlink_to(downloads)
+    """The files that git would take, committed anew; the main study's results are left out."""
+    copy_working_tree(ROOT, folder, lambda name: is_source(name) or "cache_study" in name)
     checkout = Checkout(folder)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
         checkout.run("git", *command)
