@@ -77,6 +77,22 @@ def test_a_stage_of_dvc_leaves_the_ignore_files_as_they_are(repository, tmp_path
     assert copy.run("git", "status", "--porcelain").split() == ["M", "dvc.yaml", "??", "dvc.lock"]
 
 
+def test_dvc_copies_where_a_disk_allows_no_links(repository, tmp_path):
+    copy = repository.copy_to(tmp_path / "copy")
+    dvc = """
+import os, sys
+def refuse(*_, **__):
+    raise OSError(95, "Operation not supported")
+os.link = os.symlink = refuse
+from dvc.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    copy.run("dvc", "config", "--local", "core.no_scm", "true")
+    (copy.folder / "data/toy").write_text("content")
+    copy.run(sys.executable, "-c", dvc, "add", "--quiet", "data/toy")
+    assert (copy.folder / "data/toy").read_text() == "content" and not (copy.folder / "data/toy").is_symlink()
+
+
 @pytest.fixture
 def unpacked(tmp_path):
     """What a ZIP download brings, with packages that are installed already."""

@@ -108,7 +108,7 @@ def explain(error: Exception) -> str:
         return "redirects without end"
     if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
         return "the connection broke off"
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return f"{error} is no address that can be fetched"
     if type(error) is aiohttp.ClientConnectorError and error.errno:
         return f"{one_line(error)} ({os.strerror(error.errno)})"
