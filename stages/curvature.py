@@ -1,6 +1,5 @@
 """Curvature of the validation loss over one configuration's trained heads: `python -m stages.curvature frn clip`."""
 
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
@@ -16,30 +15,9 @@ from stages.lib.evaluation import evaluate
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import write, write_json
 from stages.lib.loss_surface import random_direction
-from stages.lib.params import Params, configuration_key, integer, number
+from stages.lib.params import Curvature, Params, configuration_key
 from stages.lib.stage import run_stage
 from stages.lib.transfer import TransferModel, make_model_from_settings, rebuild_model
-
-
-@dataclass(frozen=True)
-class Curvature:
-    images: int = integer(10)
-    eigenvalues: int = integer(1)
-    probes: int = integer(2)
-    lanczos_steps: int = integer(3)
-    lanczos_repeats: int = integer(1)
-    box: float = number("> 0", lambda v: v > 0)
-    ball: float = number("> 0", lambda v: v > 0)
-    pairs: int = integer(2)
-    grid_images: int = integer(10)
-    grid_points: int = integer(3, step=2, offset=1)
-    span: float = number("> 0", lambda v: v > 0)
-    seed: int = integer(0)
-
-
-@dataclass(frozen=True)
-class CurvatureParams(Params):
-    curvature: Curvature
 
 
 def measure_seed(
@@ -56,7 +34,7 @@ def measure_seed(
     return figures, head
 
 
-def main(params: CurvatureParams, norm: str, mode: str) -> None:
+def main(params: Params, norm: str, mode: str) -> None:
     key, settings = configuration_key(norm, mode), params.curvature
     backbone = torch.load("models/backbone.pt", weights_only=True)
     device = choose_device()
@@ -101,4 +79,4 @@ def main(params: CurvatureParams, norm: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "norm", "mode", timing="curvature-{}-{}", schema=CurvatureParams)
+    run_stage(main, "norm", "mode", timing="curvature-{}-{}")

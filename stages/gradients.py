@@ -1,7 +1,5 @@
 """Gradients of small batches at one configuration's trained weights: `python -m stages.gradients batchnorm clip`."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
@@ -9,40 +7,24 @@ import torch
 from stages.lib.checkpoint import load_checkpoint
 from stages.lib.device import choose_device, choose_dtype
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import StageError, write, write_json
+from stages.lib.files import write, write_json
 from stages.lib.gradient_statistics import Batches, clip_coefficients, collect_moments, describe
-from stages.lib.params import Params, configuration_key, integer
+from stages.lib.params import Gradients, Params, configuration_key
 from stages.lib.stage import run_stage
 from stages.lib.transfer import rebuild_model
 
 SUMMARY = ("grad_norm", "grad_to_weight", "cosine", "snr_median", "snr_above_1", "clip_fraction", "clip_coefficient")
 
 
-@dataclass(frozen=True)
-class Gradients:
-    batch_size: int = integer(2)
-    batches: int = integer(2)
-    seed: int = integer(0)
-
-
-@dataclass(frozen=True)
-class GradientsParams(Params):
-    gradients: Gradients
-
-
 def draw_batches(cache: FeatureCache, settings: Gradients) -> Batches:
     """The same batches for every configuration and seed: images of the first training view, without repeats."""
     features, labels = cache.features("train_view0"), cache.labels("train")
     count = settings.batches * settings.batch_size
-    if count > len(labels):
-        raise StageError(
-            f"gradients.batches x gradients.batch_size is {count}, and there are only {len(labels)} training images"
-        )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed))[:count]
     return [(features[batch], labels[batch]) for batch in order.split(settings.batch_size)]
 
 
-def main(params: GradientsParams, norm: str, mode: str) -> None:
+def main(params: Params, norm: str, mode: str) -> None:
     key, settings = configuration_key(norm, mode), params.gradients
     backbone = torch.load("models/backbone.pt", weights_only=True)
     device = choose_device()
@@ -70,4 +52,4 @@ def main(params: GradientsParams, norm: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "norm", "mode", timing="gradients-{}-{}", schema=GradientsParams)
+    run_stage(main, "norm", "mode", timing="gradients-{}-{}")

@@ -6,14 +6,15 @@ from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.files import StageError, read_json, write, write_json
 from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
 from stages.lib.image_labels import describe_recipe, name_variant
-from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.image_studies import list_variants
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.predictions import load_predictions
 from stages.lib.reference_contrasts import compare_with_first
 from stages.lib.stage import run_stage
 
 
-def main(params: ImageParams, study: str) -> None:
+def main(params: Params, study: str) -> None:
     labels = {name: name_variant(name, study) for name in list_variants(params, study)}
     caption = describe_recipe(getattr(params, study))
     try:
@@ -40,4 +41,4 @@ def main(params: ImageParams, study: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "study", timing="{}/image_report", schema=ImageParams)
+    run_stage(main, "study", timing="{}/image_report")

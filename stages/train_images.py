@@ -13,8 +13,9 @@ from stages.lib.device import choose_device, choose_dtype
 from stages.lib.files import SCRATCH, fingerprint, locked, read_json, write_json
 from stages.lib.image_data import load_image_data, load_part
 from stages.lib.image_model import make_image_classifier
-from stages.lib.image_studies import ImageParams, find_variant
+from stages.lib.image_studies import find_variant
 from stages.lib.image_training import train_image_seeds
+from stages.lib.params import Params
 from stages.lib.predictions import Predictions, predict_probabilities
 from stages.lib.stage import run_stage
 from stages.lib.summary import finish_run, summarize_configuration, write_tables
@@ -22,7 +23,7 @@ from stages.lib.summary import finish_run, summarize_configuration, write_tables
 TRAIN_EVAL = 10_000  # training images on which training accuracy is measured, without augmentation
 
 
-def main(params: ImageParams, study: str, variant: str) -> dict:
+def main(params: Params, study: str, variant: str) -> dict:
     recipe, network, settings = find_variant(params, study, variant)
     data, about = CIFAR10Data.load(), read_json("data/stats.json")
     colors = {"mean": about["mean"], "std": about["std"]}
@@ -53,4 +54,4 @@ def main(params: ImageParams, study: str, variant: str) -> dict:
 
 
 if __name__ == "__main__":
-    run_stage(main, "study", "variant", timing="{}/{}", schema=ImageParams)
+    run_stage(main, "study", "variant", timing="{}/{}")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stages.lib.image_data import ImageData
-from stages.lib.image_studies import STUDIES, ImageParams, find_variant, list_variants
+from stages.lib.image_studies import STUDIES, find_variant, list_variants
 from stages.lib.image_training import OPTIMIZERS, SCHEDULES, Recipe, train_image_seeds
 from stages.lib.params import ParamsError, load_params
 from tests.conftest import ROOT
@@ -85,7 +85,7 @@ def test_training_from_images_asks_cudnn_for_repeatable_gradients(tmp_path, monk
 
 
 def test_every_study_lists_its_variants():
-    params = load_params(ImageParams, ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     assert set(list_variants(params, "small_cnn")) == {"batchnorm", "groupnorm", "layernorm"}
     recipe, network, settings = find_variant(params, "baseline", "25")
     assert (recipe.percent, network, settings) == (25, "baseline_cnn", {})

@@ -1,7 +1,6 @@
 import pytest
 from ruamel.yaml import YAML
 
-from stages.cache_study.params import CacheStudyParams
 from stages.lib.params import ParamsError, configuration_key, load_params
 from tests.conftest import ROOT
 
@@ -24,7 +23,7 @@ def write_params(tmp_path):
 
 
 def test_the_committed_parameters_are_valid():
-    params = load_params(CacheStudyParams, ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     assert params.clip == 1.0 and params.noclip is None
     assert params.keys[:2] == ["batchnorm-noclip", "batchnorm-clip"]
 
@@ -55,7 +54,7 @@ def test_the_committed_parameters_are_valid():
 )
 def test_a_bad_value_is_refused_with_what_is_allowed(write_params, key, value, allowed):
     with pytest.raises(ParamsError) as error:
-        load_params(CacheStudyParams, write_params(**{key: value}))
+        load_params(write_params(**{key: value}))
     assert key.replace("__", ".") in str(error.value) and allowed in str(error.value)
 
 
@@ -71,7 +70,7 @@ def test_a_side_study_checks_its_own_section(write_params):
     path = write_params(cache_study__norm="groupnorm")
     assert load_params(path=path).clip == 1.0
     with pytest.raises(ParamsError, match="cache_study.norm is 'groupnorm'"):
-        load_params(CacheStudyParams, path)
+        load_params(path)
 
 
 def test_a_missing_key_and_a_missing_file_are_named(tmp_path, write_params):

@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.cache_study.params import CacheStudyParams
 from stages.lib.image_labels import describe_recipe, name_variant
-from stages.lib.image_studies import ImageParams
 from stages.lib.neighbour_wording import (
     describe_batch_sizes,
     describe_common_lrs,
@@ -38,7 +36,6 @@ from stages.lib.wording import (
     tabulate_contrasts,
     worse_in_every_seed,
 )
-from stages.unfreezing.params import UnfreezingParams
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -54,13 +51,13 @@ def assert_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def test_the_results_table_is_the_committed_metrics():
-    keys = load_params(path=ROOT / "params.yaml").keys
+    keys = load_params(ROOT / "params.yaml").keys
     assert_table(*tabulate({key: read(f"metrics/train/{key}.json") for key in keys}))
 
 
 def test_the_price_of_few_views_is_the_committed_comparison():
     found = read("metrics/cache_study/views.json")
-    study = load_params(CacheStudyParams, ROOT / "params.yaml").cache_study
+    study = load_params(ROOT / "params.yaml").cache_study
     most = max(study.views)
     rows = [
         [str(views), percent(found, f"val_accuracy_views{views}"), f"{100 * found[f'below_most_views{views}']:.2f}"]
@@ -70,7 +67,7 @@ def test_the_price_of_few_views_is_the_committed_comparison():
 
 
 def test_transfer_against_scratch_is_the_committed_comparison():
-    study, ways = load_params(ImageParams, ROOT / "params.yaml").baseline, ("transfer", "train")
+    study, ways = load_params(ROOT / "params.yaml").baseline, ("transfer", "train")
     found = {way: {share: read(f"metrics/baseline/{way}/{share:g}.json") for share in study.percents} for way in ways}
     names = [
         "frozen MobileNetV2, test (%)",
@@ -98,7 +95,7 @@ def test_transfer_against_scratch_is_the_committed_comparison():
 
 
 def test_unfreezing_is_the_committed_comparison():
-    blocks = sorted(load_params(UnfreezingParams, ROOT / "params.yaml").unfreezing.trainable_from, reverse=True)
+    blocks = sorted(load_params(ROOT / "params.yaml").unfreezing.trainable_from, reverse=True)
     rows = []
     for block in blocks:
         own = read(f"metrics/unfreezing/train/{block}.json")
@@ -123,7 +120,7 @@ def test_unfreezing_is_the_committed_comparison():
 
 
 def test_the_small_cnns_norms_are_the_committed_metrics():
-    params, rows, metrics = load_params(ImageParams, ROOT / "params.yaml"), [], {}
+    params, rows, metrics = load_params(ROOT / "params.yaml"), [], {}
     for norm in params.small_cnn.norms:
         metrics[norm] = found = read(f"metrics/small_cnn/train/{norm}.json")
         latency = read(f"metrics/timing/small_cnn/{norm}.json")["latency_ms"]
@@ -146,7 +143,7 @@ def test_the_small_cnns_norms_are_the_committed_metrics():
 
 
 def test_mobilenetv2s_variants_are_the_committed_metrics():
-    study, rows, metrics = load_params(ImageParams, ROOT / "params.yaml").mobilenetv2, [], {}
+    study, rows, metrics = load_params(ROOT / "params.yaml").mobilenetv2, [], {}
     for variant in study.variants:
         metrics[variant] = found = read(f"metrics/mobilenetv2/train/{variant}.json")
         latency = read(f"metrics/timing/mobilenetv2/{variant}.json")["latency_ms"]
@@ -170,7 +167,7 @@ def test_a_side_studys_duration_is_the_committed_one(study):
 
 
 def test_the_small_cnns_learning_rate_is_the_one_that_the_first_short_runs_found():
-    lr = load_params(ImageParams, ROOT / "params.yaml").small_cnn.lr
+    lr = load_params(ROOT / "params.yaml").small_cnn.lr
     assert f"{lr:g} was chosen from those in batches of 64, which ran first." in " ".join(README.split())
     assert read("metrics/small_cnn_sweep/summary.json")["common_lr_64"] == lr
 
@@ -184,7 +181,7 @@ def test_the_price_of_half_precision_is_the_committed_comparison():
 
 
 def test_the_durations_are_the_committed_ones():
-    keys = load_params(path=ROOT / "params.yaml").keys
+    keys = load_params(ROOT / "params.yaml").keys
     files = {
         "prepare": ["prepare"],
         "backbone": ["backbone"],
@@ -208,7 +205,7 @@ def test_the_durations_are_the_committed_ones():
 
 
 def test_the_figures_from_other_machines_are_the_committed_ones():
-    text, params = " ".join(README.split()), load_params(path=ROOT / "params.yaml")
+    text, params = " ".join(README.split()), load_params(ROOT / "params.yaml")
     h100, amx = "metrics/other_machines/h100", "metrics/other_machines/amx"
     seconds = [read(f"{h100}/timing/{key}.json")["seconds"] / 60 for key in params.keys]
     alone = read(f"{h100}/epoch_alone.json")["seconds"]
@@ -247,7 +244,7 @@ def test_the_figures_from_other_machines_are_the_committed_ones():
 
 def test_the_sentences_in_short_hold_for_the_committed_metrics():
     """ "Within a quarter", "at least nine tenths lower, in every seed", "three tenths", "three quarters" of a point."""
-    params = load_params(path=ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     points = pd.DataFrame({
         tuple(key.split("-")): [
             100 * read(f"metrics/train/{key}.json")[f"test_accuracy_seed{seed}"] for seed in params.seeds
@@ -265,7 +262,7 @@ def test_the_sentences_in_short_hold_for_the_committed_metrics():
 
 
 def test_the_sentences_on_significance_and_errors_are_the_reports_own():
-    findings, text = load_findings(load_params(path=ROOT / "params.yaml"), ROOT), " ".join(README.split())
+    findings, text = load_findings(load_params(ROOT / "params.yaml"), ROOT), " ".join(README.split())
     for family in ("norms", "clipping"):
         assert describe_significance(findings, family) in text, describe_significance(findings, family)
     for describe in (describe_power, describe_errors, describe_curvature, describe_correlations):
@@ -278,7 +275,7 @@ def reference(tmp_path):
     """The reference run's findings; its files are put where a study's own lie."""
     for folder in ("metrics", "plots"):
         (tmp_path / folder).symlink_to(ROOT / folder / "reference")
-    return load_findings(load_params(path=ROOT / "params.yaml"), tmp_path)
+    return load_findings(load_params(ROOT / "params.yaml"), tmp_path)
 
 
 def test_the_reference_runs_contrasts_are_the_committed_ones(reference):
@@ -305,7 +302,7 @@ def test_the_limits_of_the_reference_runs_tests_are_those_of_its_seeds(reference
 
 
 def test_the_reference_runs_first_seeds_are_as_close_to_the_studys_as_the_page_says(reference):
-    params = load_params(path=ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     names = [f"test_accuracy_seed{seed}" for seed in params.seeds]
     own = {key: read(f"metrics/train/{key}.json") for key in params.keys}
     differences = 100 * np.array([[own[key][n] - reference.metrics[key][n] for n in names] for key in params.keys])
@@ -324,7 +321,7 @@ def test_the_reference_runs_durations_are_the_committed_ones(reference):
     """The timing files have the second sitting's epochs alone."""
     found = {file.stem: read(file) for file in (ROOT / "metrics/reference/timing").glob("*.json")}
     epoch = np.mean([found.pop(key)["seconds_per_epoch"] for key in reference.metrics])
-    training = epoch * load_params(path=ROOT / "params.yaml").train.epochs * len(reference.metrics) * reference.seeds
+    training = epoch * load_params(ROOT / "params.yaml").train.epochs * len(reference.metrics) * reference.seeds
     features = found.pop("features")["seconds"]
     rest = sum(own["seconds"] for own in found.values())
     text = " ".join(README.split())
@@ -334,7 +331,7 @@ def test_the_reference_runs_durations_are_the_committed_ones(reference):
 
 def test_the_sentence_on_saddles_holds_for_the_committed_metrics():
     """ "About half" for FRN, "a tenth or less" for the others."""
-    for key in load_params(path=ROOT / "params.yaml").keys:
+    for key in load_params(ROOT / "params.yaml").keys:
         ratio = read(f"metrics/curvature/{key}.json")["ratio"]
         assert 0.4 < ratio < 0.6 if key.startswith("frn") else ratio <= 0.1, (key, ratio)
 

@@ -17,8 +17,9 @@ from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
 from stages.lib.files import SCRATCH, StageError, fingerprint, locked, write, write_json
 from stages.lib.heads import Head, make_head
-from stages.lib.image_studies import ImageParams
+from stages.lib.image_studies import take_recipe
 from stages.lib.image_training import train_image_seeds
+from stages.lib.params import Params
 from stages.lib.shares import choose_share
 from stages.lib.stage import run_stage
 from stages.lib.summary import finish_run, summarize_configuration
@@ -56,12 +57,15 @@ def find_trained(labels: torch.Tensor, sampled: torch.Tensor, percent: float, se
     return trained
 
 
-def main(params: ImageParams) -> dict:
+def main(params: Params) -> dict:
     study, dropout, cache = params.baseline, params.train.dropout, FeatureCache()
     frozen, stored = load_frozen(cache), cache.training_data()
     views, validation = [pool(frozen, view) for view in stored.views], pool(frozen, stored.val_inputs)
     data = TrainingData(views, stored.labels, validation, stored.val_labels)
     train, test = ((pool(frozen, cache.features(part)), cache.labels(part)) for part in ("train_eval", "test"))
+
+    recipe, seed = take_recipe(study), params.features.augmentation_seed
+    trained = {percent: find_trained(stored.labels, train[1], percent, seed) for percent in study.percents}
 
     def make(seed: int) -> Head:
         settings = {"dropout_rate": dropout, "placement": "vector", "frn_learned_eps": None}
@@ -69,13 +73,12 @@ def main(params: ImageParams) -> dict:
 
     scratch, rows, seconds = SCRATCH / "baseline_transfer", [], {}
     with locked(scratch, "the training of the transfer model"):
-        states = scratch / fingerprint([asdict(study), dropout], INPUTS)
+        states = scratch / fingerprint([asdict(recipe), dropout], INPUTS)
         for percent in study.percents:
             name, own = f"{percent:g}", take_share(data, percent)
-            runs, timing = train_image_seeds(f"transfer {name}%", make, study, own, states / name)
+            runs, timing = train_image_seeds(f"transfer {name}%", make, recipe, own, states / name)
             seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]
-            trained = find_trained(stored.labels, train[1], percent, params.features.augmentation_seed)
-            own_train = tuple(tensor[trained] for tensor in train)
+            own_train = tuple(tensor[trained[percent]] for tensor in train)
             metrics = {run.seed: finish_run(run, own_train, test) for run in runs}
             write_json(f"metrics/baseline/transfer/{name}.json", summarize_configuration(metrics))
             rows += [{"percent": percent, "images": len(own.labels)} | row for run in runs for row in run.history]
@@ -86,4 +89,4 @@ def main(params: ImageParams) -> dict:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing="baseline/transfer", schema=ImageParams)
+    run_stage(main, timing="baseline/transfer")

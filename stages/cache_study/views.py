@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 import pandas as pd
 import torch
 
-from stages.cache_study.params import CacheStudyParams
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import SCRATCH, fingerprint, locked, write, write_json
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
 from stages.lib.transfer_training import train_seeds
@@ -17,7 +17,7 @@ from stages.lib.views import draw_views, summarize_views
 INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json", "data/cache_study/about.json"]
 
 
-def main(params: CacheStudyParams) -> None:
+def main(params: Params) -> None:
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
     settings = asdict(params.train) | cache.model_settings | {"norm": params.cache_study.norm, "clip": None}
@@ -38,4 +38,4 @@ def main(params: CacheStudyParams) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing="cache_study/views", schema=CacheStudyParams)
+    run_stage(main, timing="cache_study/views")

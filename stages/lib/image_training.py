@@ -1,7 +1,6 @@
 """Train a network on images for several seeds, by a recipe: optimizer, schedule, batches, augmentation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from torch.optim import lr_scheduler
 from stages.lib.determinism import make_convolutions_repeatable
 from stages.lib.device import choose_device
 from stages.lib.image_data import ImageData
-from stages.lib.params import PRECISIONS, choice, integer, is_int, list_of, number, optional
+from stages.lib.params import Recipe
 from stages.lib.training import Run, train_runs
 
 OPTIMIZERS = {
@@ -30,22 +29,6 @@ SCHEDULES = {
     "cosine": lambda optimizer, steps: lr_scheduler.CosineAnnealingLR(optimizer, steps),
     "step": lambda optimizer, steps: lr_scheduler.StepLR(optimizer, -(-steps // 3), gamma=0.1),
 }
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network trains from images: the part that a study's section of params.yaml shares with the others."""
-
-    seeds: list[int] = list_of("integers >= 0", lambda v: is_int(v) and v >= 0)
-    epochs: int = integer(1)
-    batch_size: int = integer(2)
-    optimizer: str = choice(*OPTIMIZERS)
-    lr: float = number("> 0", lambda v: v > 0)
-    weight_decay: float = number(">= 0", lambda v: v >= 0)
-    schedule: str = choice(*SCHEDULES)
-    percent: float = number("in (0, 100]", lambda v: 0 < v <= 100)
-    augmentation_seed: int | None = optional(integer(0))
-    precision: str = choice(*PRECISIONS)
 
 
 def train_image_seeds(

@@ -10,11 +10,12 @@ from stages.lib.costs import count_multiply_adds, count_parameters
 from stages.lib.determinism import make_convolutions_repeatable
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import SCRATCH, fingerprint, locked, write_json
+from stages.lib.params import Params
 from stages.lib.stage import run_stage
 from stages.lib.summary import finish_run, summarize_configuration, write_tables
 from stages.lib.transfer import assert_block_statistics_frozen, make_model_from_settings
 from stages.lib.transfer_training import train_seeds
-from stages.unfreezing.params import UnfreezingParams, parse_block
+from stages.unfreezing.blocks import parse_block
 
 STUDY = "unfreezing"
 
@@ -29,7 +30,7 @@ def measure_costs(settings: dict, backbone: dict, cache: FeatureCache) -> dict[s
     }
 
 
-def main(params: UnfreezingParams, block: str) -> dict:
+def main(params: Params, block: str) -> dict:
     make_convolutions_repeatable()
     study, first = params.unfreezing, parse_block(params, block)
     backbone = torch.load("models/backbone.pt", weights_only=True)
@@ -57,4 +58,4 @@ def main(params: UnfreezingParams, block: str) -> dict:
 
 
 if __name__ == "__main__":
-    run_stage(main, "block", timing="unfreezing/train-{}", schema=UnfreezingParams)
+    run_stage(main, "block", timing="unfreezing/train-{}")

@@ -12,12 +12,13 @@ from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
 from stages.lib.files import SCRATCH, fingerprint, locked, write
 from stages.lib.heads import HIDDEN
+from stages.lib.params import Params
 from stages.lib.saturation import saturated_share
 from stages.lib.stage import run_stage
 from stages.lib.training import Run
 from stages.lib.transfer import TransferModel, make_model_from_settings
 from stages.lib.transfer_training import train_seeds
-from stages.variants.params import VariantsParams, list_variants
+from stages.variants.studies import list_variants
 
 INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json"]
 CURVES = "norm variant seed epoch train_loss val_loss val_accuracy grad_norm clip_fraction clip_coefficient".split()
@@ -50,7 +51,7 @@ def describe_run(run: Run, data: TrainingData, untrained: TransferModel) -> list
     ]
 
 
-def main(params: VariantsParams, study: str) -> None:
+def main(params: Params, study: str) -> None:
     variants = list_variants(params, study)
     own = params.variants
     backbone = torch.load("models/backbone.pt", weights_only=True)
@@ -74,4 +75,4 @@ def main(params: VariantsParams, study: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "study", timing="variants/{}", schema=VariantsParams)
+    run_stage(main, "study", timing="variants/{}")
