@@ -5,8 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen, MultipleOf
-from pydantic import AfterValidator, AllowInfNan, ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import core_schema
 from ruamel.yaml import YAML
@@ -42,11 +41,10 @@ def allow(kind: Any, text: str, *constraints: Any) -> Any:
     return Annotated[kind, *constraints, Allowed(text)]
 
 
-def integer(low: int, high: int | None = None, *constraints: Any, also: str = "") -> Any:
-    limits, text = [Ge(low)], f"an integer >= {low}"
-    if high is not None:
-        limits, text = [Ge(low), Le(high)], f"an integer from {low} to {high}"
-    return allow(int, text + also, Strict(), *limits, *constraints)
+def integer(low: int, high: int | None = None, step: int = 1) -> Any:
+    text = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    text += f" (a multiple of {step})" if step > 1 else ""
+    return allow(int, text, Field(strict=True, ge=low, le=high, multiple_of=step))
 
 
 def choice(names: Collection[str]) -> Any:
@@ -65,7 +63,7 @@ def choice_or_path(names: Collection[str], path: str, fits: Any) -> Any:
         f"one of {', '.join(names)}, or the path of an existing {path} "
         "(an absolute path for --temp and queued experiments, which run in another folder)"
     )
-    return allow(str, text, Strict(), AfterValidator(check))
+    return allow(str, text, Field(strict=True), AfterValidator(check))
 
 
 def optional(kind: Any) -> Any:
@@ -77,8 +75,7 @@ def listed(kind: Any, what: str) -> Any:
     return allow(
         list[kind],
         f"a non-empty list, without repeats, of {what}",
-        Strict(),
-        MinLen(1),
+        Field(strict=True, min_length=1),
         AfterValidator(refuse_repeats),
     )
 
@@ -112,15 +109,15 @@ def is_release(path: Path) -> bool:
 
 
 # Finite, and an integer stays one: settings are saved with the results as they were given.
-Number = Annotated[int, Strict(), Lt(2**63)] | Annotated[float, Strict(), AllowInfNan(False)]
-Positive = allow(Number, "a number > 0", Gt(0))
-NotNegative = allow(Number, "a number >= 0", Ge(0))
-Share = allow(Number, "a number between 0 and 1, neither included", Gt(0), Lt(1))
-Dropped = allow(Number, "a number in [0, 1)", Ge(0), Lt(1))
-Percent = allow(Number, "a number in (0, 100]", Gt(0), Le(100))
+Number = Annotated[int, Field(strict=True, lt=2**63)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Positive = allow(Number, "a number > 0", Field(gt=0))
+NotNegative = allow(Number, "a number >= 0", Field(ge=0))
+Share = allow(Number, "a number between 0 and 1, neither included", Field(gt=0, lt=1))
+Dropped = allow(Number, "a number in [0, 1)", Field(ge=0, lt=1))
+Percent = allow(Number, "a number in (0, 100]", Field(gt=0, le=100))
 Count = integer(1)
 AtLeastTwo = integer(2)
-Odd = integer(3, None, AfterValidator(refuse_even), also=" (odd)")
+Odd = allow(integer(3), "an integer >= 3 (odd)", AfterValidator(refuse_even))
 Seed = integer(0, LARGEST_SEED)
 Block = integer(3, LAST)
 Seeds = listed(Seed, f"integers from 0 to {LARGEST_SEED}")
@@ -148,13 +145,13 @@ class Data:
     source: Source
     validation_fraction: Share
     split_seed: Seed
-    images: optional(integer(100, 50_000, MultipleOf(100), also=" (a multiple of 100)"))
+    images: optional(integer(100, 50_000, step=100))
 
 
 @section
 class Backbone:
     weights: Weights
-    image_size: optional(integer(32, 512, MultipleOf(32), also=" (a multiple of 32)"))
+    image_size: optional(integer(32, 512, step=32))
     trainable_from: Block
 
 
