@@ -10,7 +10,8 @@ Variants = dict[str, tuple[Recipe, str, dict]]  # name -> recipe, network, setti
 
 def take_recipe(study: Recipe, **changes) -> Recipe:
     """The recipe in a study's section, without what the study compares: a variant does not depend on the others."""
-    return Recipe(**{field.name: getattr(study, field.name) for field in fields(Recipe)} | changes)
+    kept = {field.name for field in fields(Recipe)} - changes.keys()
+    return Recipe(**{name: getattr(study, name) for name in kept}, **changes)
 
 
 def list_shares(params: Params) -> Variants:
