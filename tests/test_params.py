@@ -99,6 +99,7 @@ def test_settings_are_kept_as_they_were_given(write_params):
         ("clip", 0, "a number > 0"),
         ("clip", "1e-3", "a number > 0, written without quotes: 0.001"),
         ("clip", "much", "a number > 0"),
+        ("data__images", "1000", "a multiple of 100), written without quotes: 1000"),
         ("clip", True, "a number > 0"),
         ("clip", float("inf"), "a number > 0"),
         ("clip", float("nan"), "a number > 0"),

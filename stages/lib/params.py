@@ -340,8 +340,9 @@ def describe_error(error: dict) -> str:
 
 def show_number(value: Any, allowed: str) -> str:
     """How to write a number that was given as text."""
+    numeric = allowed.startswith(("a number", "an integer", "null or an integer"))
     try:
-        return f", written without quotes: {float(value):g}" if isinstance(value, str) and "number" in allowed else ""
+        return f", written without quotes: {float(value):g}" if isinstance(value, str) and numeric else ""
     except ValueError:
         return ""
 
