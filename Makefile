@@ -26,7 +26,7 @@ FULL := epochs=200 percent=100 strides=reduce_8 precision=auto batch_size=128 lr
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/share/vega.js  ## install the pinned packages into .venv
+setup: .dvc/plots/offline.html  ## install the pinned packages into .venv
 
 .venv/share/vega.js: requirements.lock
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,12 @@ setup: .venv/share/vega.js  ## install the pinned packages into .venv
 	$(INSTALL) || { echo "uv could not install the packages; pip, slower, knows more about mirrors"; $(PIP_INSTALL); }
 	mkdir -p .venv/share
 	.venv/bin/python -c "import vl_convert; print(vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;'))" > $@.tmp
+	mv $@.tmp $@
+
+# The plots page with Vega inside: it needs no network, wherever it is written.
+.dvc/plots/offline.html: .dvc/plots/page.html .venv/share/vega.js
+	sed '/^\/\* Vega \*\/$$/r .venv/share/vega.js' $< > $@.tmp
+	dvc config --quiet --local plots.html_template plots/offline.html
 	mv $@.tmp $@
 
 repro: setup  ## run what is stale of the study
@@ -46,6 +52,7 @@ define checkout
 	  | tar --null -T - -cf - | tar -xf - -C $(1)
 	ln -sfn ../../.scratch/downloads $(1)/.scratch/downloads
 	cd $(1) && dvc config --quiet --local core.no_scm true
+	cd $(1) && dvc config --quiet --local plots.html_template "$(CURDIR)/.dvc/plots/offline.html"
 endef
 override = python -c "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])"
 
