@@ -1,8 +1,10 @@
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,26 @@ TINY = [
     "curvature.grid_images=20",
     "curvature.grid_points=3",
 ]
+
+
+@functools.cache
+def committed_files() -> Path:
+    """What git has, or is about to commit, in a folder of its own: results that a user has just made are no fault.
+
+    Where there is no git, as in an unpacked archive, the files as they lie.
+    """
+    if not (ROOT / ".git").exists():
+        return ROOT
+    folder = tempfile.TemporaryDirectory(prefix="committed-")
+    committed_files.cleanup = folder.cleanup  # when the session ends
+    subprocess.run(["git", "checkout-index", "--all", f"--prefix={folder.name}/"], cwd=ROOT, check=True)
+    Path(folder.name, ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    return Path(folder.name)
+
+
+@pytest.fixture(scope="session")
+def committed() -> Path:
+    return committed_files()
 
 
 class Checkout:

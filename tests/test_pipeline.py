@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import hashlib
 import json
 import re
 import shutil
@@ -10,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from dvc_data.hashfile.hash_info import HashInfo
+from dvc_data.hashfile.tree import Tree
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, copy_repository
+from tests.conftest import ROOT, Checkout
 
 CLIPPED = ["batchnorm-clip", "layernorm-clip", "frn-clip"]
 
@@ -92,24 +95,129 @@ COMMITTED = {
 
 
 @pytest.mark.parametrize(("pipeline", "options"), COMMITTED.items())
-def test_the_lock_file_agrees_with_the_code(pipeline, options):
+def test_the_lock_file_agrees_with_the_code(committed, pipeline, options):
     """A committed result belongs to the committed code and parameters."""
     dvc = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", *options, pipeline]
-    done = subprocess.run(dvc, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(dvc, cwd=committed, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage" not in done.stdout, done.stdout
     assert "up to date" in done.stdout
 
 
-def test_the_reference_runs_lock_file_agrees_with_the_code(tmp_path):
-    """Put where `make reference` ran it: in a checkout of its own with its own seeds."""
-    checkout = copy_repository(tmp_path / "study")
-    checkout.set_params(re.search(r"^REFERENCE := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1])
+@pytest.fixture(scope="module")
+def reference_run(committed, tmp_path_factory) -> Checkout:
+    """The committed reference run, put where `make reference` ran it: in a checkout of its own with its own seeds."""
+    checkout = Checkout(tmp_path_factory.mktemp("reference") / "study")
+    for name in (".dvc", "stages"):
+        shutil.copytree(
+            committed / name, checkout.folder / name, ignore=shutil.ignore_patterns("cache", "tmp", "*.lock")
+        )
+    for name in (".dvcignore", "dvc.yaml", "params.yaml"):
+        shutil.copy(committed / name, checkout.folder)
+    checkout.set_params(re.search(r"^REFERENCE := (.+)$", (committed / "Makefile").read_text(), re.M)[1])
     for folder in ("metrics", "plots"):
-        shutil.copytree(ROOT / folder / "reference", checkout.folder / folder, dirs_exist_ok=True)
+        shutil.copytree(committed / folder / "reference", checkout.folder / folder)
     (checkout.folder / "metrics/dvc.lock").rename(checkout.folder / "dvc.lock")
-    output = checkout.run("dvc", "repro", "--dry", "--allow-missing")
+    return checkout
+
+
+def test_the_reference_runs_lock_file_agrees_with_the_code(reference_run):
+    output = reference_run.run("dvc", "repro", "--dry", "--allow-missing")
     assert stages_run(output) == set() and "up to date" in output
+
+
+Hashes = dict[str, tuple[str, int]]  # path -> MD5, ending in .dir for a folder, and bytes
+
+
+def load_lock(path: Path) -> dict[str, dict]:
+    return YAML(typ="safe").load(path.read_text())["stages"]
+
+
+def collect(stages: dict[str, dict], kind: str) -> Hashes:
+    """What the stages of a lock file list as their `deps` or `outs`."""
+    return {entry["path"]: (entry["md5"], entry["size"]) for stage in stages.values() for entry in stage.get(kind, [])}
+
+
+def hash_folder(parts: Hashes, folder: str) -> tuple[str, int]:
+    """What DVC records of a folder with these files; of folders in it the lock file says too little for an MD5."""
+    own = {path.removeprefix(f"{folder}/"): found for path, found in parts.items() if path.startswith(f"{folder}/")}
+    tree = Tree()
+    for path, (md5, _) in own.items():
+        tree.add(tuple(path.split("/")), None, HashInfo("md5", md5))
+    tree.digest()
+    whole = not any(md5.endswith(".dir") for md5, _ in own.values())
+    return tree.hash_info.value if whole else "unknown", sum(size for _, size in own.values())
+
+
+@functools.cache
+def hash_files(root: Path) -> Hashes:
+    """Of what git keeps where stages read and write."""
+    files = [path for name in ("metrics", "plots", "stages") for path in (root / name).rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(root)): (hashlib.md5(path.read_bytes()).hexdigest(), path.stat().st_size) for path in files
+    }
+
+
+def agree(recorded: tuple[str, int], found: tuple[str, int]) -> bool:
+    return recorded[1] == found[1] and found[0] in (recorded[0], "unknown")
+
+
+def find_disagreements(stages: dict[str, dict], made: Hashes, kept: Hashes) -> set[str]:
+    """Paths of which a lock file's stages read, or git has of what they wrote, other bytes than were recorded.
+
+    What is read was `made` by a stage, of this lock file or another, or is `kept` by git.
+    """
+    made = made | collect(stages, "outs")
+    found = set()
+    for stage in stages.values():  # of a path that several read, each has its own record
+        for path, recorded in collect({"": stage}, "deps").items():
+            folder = any(part.startswith(f"{path}/") for part in made)
+            origin = made.get(path) or (hash_folder(made, path) if folder else kept.get(path, ("absent", 0)))
+            if not agree(recorded, origin):
+                found.add(path)
+    for path, recorded in collect(stages, "outs").items():
+        folder = any(part.startswith(f"{path}/") for part in kept)
+        if (path in kept or folder) and not agree(recorded, kept.get(path) or hash_folder(kept, path)):
+            found.add(path)
+    return found
+
+
+OTHER_MACHINES = {"stages/baseline/dvc.yaml": {"data/features"}, "stages/variants/dvc.yaml": {"data/features"}}
+
+
+@pytest.mark.parametrize("pipeline", COMMITTED)
+def test_what_a_stage_read_is_what_another_wrote_and_git_has(committed, pipeline):
+    made: Hashes = {}
+    for other in COMMITTED:
+        made |= collect(load_lock((committed / other).with_suffix(".lock")), "outs")
+    stages = load_lock((committed / pipeline).with_suffix(".lock"))
+    assert find_disagreements(stages, made, hash_files(committed)) == OTHER_MACHINES.get(pipeline, set())
+
+
+def test_what_a_stage_of_the_reference_run_read_is_what_another_wrote_and_git_has(reference_run):
+    assert (
+        find_disagreements(load_lock(reference_run.folder / "dvc.lock"), {}, hash_files(reference_run.folder)) == set()
+    )
+
+
+@pytest.mark.parametrize("kind", ["outs", "deps"])
+@pytest.mark.parametrize(
+    ("path", "read_as"),
+    [
+        ("data/predictions/frn-clip.npz", "data/predictions"),
+        ("models/frn-clip", "models/frn-clip"),
+        ("data/features", "data/features"),
+        ("metrics/train/frn-clip.json", "metrics/train"),
+        ("plots/figures", "plots/figures"),
+    ],
+)
+def test_another_hash_in_the_lock_file_is_noticed(committed, path, read_as, kind):
+    """DVC itself takes it for up to date where the file is missing."""
+    stages, kept = load_lock(committed / "dvc.lock"), hash_files(committed)
+    name = path if kind == "outs" else read_as
+    entries = [entry for stage in stages.values() for entry in stage.get(kind, []) if entry["path"] == name]
+    entries[-1]["md5"] = "0" * 32 + ".dir" * entries[-1]["md5"].endswith(".dir")
+    assert read_as in find_disagreements(stages, {}, kept)
 
 
 def stages_run(output: str) -> set[str]:
