@@ -20,7 +20,7 @@ TITLE = "Which normalization should a new head use, and does gradient clipping h
 def write_sentences(findings: Findings) -> dict[str, str]:
     return {
         "ranking": wording.describe_ranking(findings),
-        "norms": wording.describe_significance(findings, "norms") if len(findings.norms) > 1 else "",
+        "norms": wording.describe_significance(findings, "norms"),
         "clipping_tests": wording.describe_significance(findings, "clipping"),
         "clipping": " ".join(wording.describe_clipping(findings, norm) for norm in findings.norms),
         "steps": wording.describe_clipped_steps(findings),
@@ -31,6 +31,7 @@ def write_sentences(findings: Findings) -> dict[str, str]:
         "correlations": wording.describe_correlations(findings),
         "errors": wording.describe_errors(findings),
         "head": wording.describe_head(findings.placement),
+        "block_statistics": wording.describe_block_statistics(findings.block_bn_statistics),
         "frn": wording.explain_frn(findings),
         "recommend_norm": wording.recommend_norm(findings),
         "recommend_clipping": wording.recommend_clipping(findings),
@@ -48,7 +49,10 @@ def gather_data(params: Params) -> dict:
         "subtitle": f"{wording.join([LABELS[norm] for norm in params.norms])} heads on MobileNetV2, for CIFAR-10",
         "weights": backbone["weights"],
         "image_size": backbone["image_size"],
-        "seeds": findings.seeds,
+        "frozen": f"features[0:{backbone['trainable_from']}]",
+        "trained": list(dict.fromkeys([f"features.{backbone['trainable_from']}", "features.18"])),
+        "comparison": f"{wording.count(len(params.keys), 'configuration')}: {wording.count(len(params.norms), 'norm')}",
+        "seeds": wording.count(findings.seeds, "seed"),
         "clip": f"{params.clip:g}",
         "training_images": f"{images:,}",
         "validation_images": f"{round(images * params.data.validation_fraction):,}",

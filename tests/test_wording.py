@@ -43,6 +43,7 @@ def make_findings(rng, rates, seeds=6, placement="vector"):
         tests=compare_over_images(predictions, NORMS),
         clip=1.0,
         placement=placement,
+        block_bn_statistics="frozen",
     )
 
 
