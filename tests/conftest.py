@@ -82,6 +82,10 @@ class Checkout:
         assert bool(process.returncode) == fails, output
         return output
 
+    def run_preloaded(self, *command: str) -> str:
+        """`run` for a command that runs stages: they start with torch imported, in half the time."""
+        return self.run(sys.executable, "-m", "tests.preloaded", *command)
+
     def stage(self, *arguments: str, fails: bool = False) -> str:
         name, *rest = arguments
         return self.run(sys.executable, "-m", f"stages.{name}", *rest, fails=fails)
@@ -132,7 +136,7 @@ def tiny(tmp_path_factory) -> Checkout:
     """The whole study on 200 real images, run once by `dvc repro`; tests must leave it as it is."""
     checkout = copy_repository(tmp_path_factory.mktemp("tiny") / "study")
     checkout.set_params(*TINY)
-    checkout.first_output = checkout.run("dvc", "repro")
+    checkout.first_output = checkout.run_preloaded("dvc", "repro")
     checkout.run("git", "add", "--all")
     checkout.run("git", "commit", "--quiet", "--message", "results")
     return checkout

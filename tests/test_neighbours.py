@@ -54,7 +54,7 @@ def neighbours(tiny, tmp_path_factory):
     checkout = tiny.copy_to(tmp_path_factory.mktemp("neighbours") / "copy")
     checkout.set_params(*sum(TINY.values(), UNFREEZING + VARIANTS))
     studies = [*TINY, "unfreezing", "variants", "neighbours"]
-    checkout.outputs = {study: checkout.run("dvc", "repro", f"stages/{study}/dvc.yaml") for study in studies}
+    checkout.outputs = {study: checkout.run_preloaded("dvc", "repro", f"stages/{study}/dvc.yaml") for study in studies}
     return checkout
 
 

@@ -232,7 +232,7 @@ def test_a_second_repro_runs_nothing(tiny):
 
 def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_without_training(scratch_copy):
     scratch_copy.set_params("clip=0.5")
-    output = scratch_copy.run("dvc", "repro")
+    output = scratch_copy.run_preloaded("dvc", "repro")
     stages = ("train", "landscape", "gradients", "curvature", "predictions")
     followers = {f"{stage}@{key}" for stage in stages for key in CLIPPED}
     assert stages_run(output) == followers | {
@@ -274,7 +274,7 @@ def test_a_parameter_makes_its_own_stage_stale(scratch_copy, override, first):
 
 
 def test_an_experiment_and_its_metrics_diff(scratch_copy):
-    output = scratch_copy.run("dvc", "exp", "run", "-S", "clip=0.5")
+    output = scratch_copy.run_preloaded("dvc", "exp", "run", "-S", "clip=0.5")
     assert {name for name in stages_run(output) if name.startswith("train")} == {f"train@{key}" for key in CLIPPED}
     table = scratch_copy.run("dvc", "metrics", "diff")
     assert "metrics/train/batchnorm-clip.json" in table.replace("\\", "/")
