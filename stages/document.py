@@ -57,7 +57,7 @@ def gather_data(params: Params) -> dict:
         "training_images": f"{images:,}",
         "validation_images": f"{round(images * params.data.validation_fraction):,}",
         "test_images": f"{images // 5:,}",
-        "views": params.features.views,
+        "views": wording.count(params.features.views, "stored view"),
         "epochs": train.epochs,
         "batch_size": train.batch_size,
         "dropout": train.dropout,

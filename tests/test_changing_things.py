@@ -46,11 +46,12 @@ RUNS = {
 SAID = {  # in the report
     "as little as there can be": [
         "2 configurations: 1 norm",
-        "1 seed each",
+        "in 1 stored view.",
+        "gradient norm at 1, with 1 seed each",
         "features[0:3]",
         "features.3 to features.18",
     ],
-    "one norm on own data": ["FRN alone was studied", "6 seeds each", "gradient norm at 0.5;"],
+    "one norm on own data": ["FRN alone was studied", "gradient norm at 0.5, with 6 seeds each"],
     "two norms on own weights": ["4 configurations: 2 norms", "own.pth", "64 pixels", "at every position of the map"],
 }
 # What stands for an example that cannot run everywhere, or not in moments.

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from torchvision.models import mobilenet_v2
 
 from stages.lib import curvature_figures, figures
@@ -76,19 +77,20 @@ def add_layers(frame: pd.DataFrame, layers: list[str]) -> pd.DataFrame:
     """The frame of one configuration with rows for further layers, before the others as in the files."""
     first = frame[frame["layer"] == "head.fc1.weight"]
     added = [first.assign(layer=layer, norm_mean=first["norm_mean"] * (k + 1)) for k, layer in enumerate(layers)]
-    return pd.concat([*added, frame])
+    return pd.concat([*added, frame], ignore_index=True)
 
 
 def list_lines(figure: plt.Figure) -> dict[str, plt.Line2D]:
     """The lines of the first panel by the name in the figure's legend that has their colour and dash."""
+
+    def look(line: plt.Line2D) -> tuple[str, str]:
+        return to_hex(line.get_color()), line.get_linestyle()
+
     (legend,) = figure.legends
-    styles = {
-        (line.get_color(), line.get_linestyle()): text.get_text()
-        for line, text in zip(legend.get_lines(), legend.get_texts(), strict=True)
-    }
+    names = {look(line): text.get_text() for line, text in zip(legend.get_lines(), legend.get_texts(), strict=True)}
     lines = figure.axes[0].get_lines()
-    named = {styles[line.get_color(), line.get_linestyle()]: line for line in lines}
-    assert len(styles) == len(legend.get_texts()) and len(named) == len(lines), "two lines look alike"
+    named = {names[look(line)]: line for line in lines}
+    assert len(names) == len(legend.get_texts()) and len(named) == len(lines), "two lines look alike"
     return named
 
 

@@ -111,6 +111,21 @@ def test_a_study_of_one_norm_has_a_ranking_of_two(rng):
     assert "lowest" not in text
 
 
+@pytest.mark.parametrize("seeds", [1, 9])
+def test_of_one_norm_nothing_is_said_beside_others(rng, seeds):
+    findings = make_findings(rng, EQUAL | {"frn-clip": 0.9}, seeds)
+    rows, tests = (table[table["contrast"].str.startswith("FRN: ")] for table in (findings.contrasts, findings.tests))
+    alone = replace(findings, norms=["frn"], contrasts=rows, tests=tests)
+    assert wording.describe_significance(alone, "norms") == "FRN alone was studied: there is no contrast between norms."
+    assert wording.recommend_norm(alone) == "FRN alone was studied: which norm to choose is left open."
+    text = wording.describe_significance(alone, "clipping")
+    verdict = (
+        "is significant after Holm's correction: FRN: clipped" if seeds == 9 else "is not significant after Holm's"
+    )
+    assert f"the only contrast of clipping {verdict}" in text and text.endswith(f" of {seeds} cases.")
+    assert f"With {seeds} paired seed{'s' if seeds > 1 else ''}" in wording.describe_power(alone)
+
+
 def test_claims_are_set_beside_what_was_found(rng):
     rows = wording.compare_with_claims(make_findings(rng, DIFFERENT))
     assert [row[2] for row in rows] == ["not seen", "not seen"] and "+5." in rows[1][1]

@@ -170,9 +170,11 @@ def join_blocks(frame: pd.DataFrame) -> pd.DataFrame:
     """
     names = frame["layer"].map(name_block)
     early = names != frame["layer"]
+    if not early.any():
+        return frame
     squares = frame.loc[early, NORM_COLUMNS] ** 2
     groups = squares.groupby([frame["seed"], frame["epoch"], names.rename("layer")], sort=False)
-    return pd.concat([np.sqrt(groups.sum(min_count=1)).reset_index(), frame[~early]]) if early.any() else frame
+    return pd.concat([np.sqrt(groups.sum(min_count=1)).reset_index(), frame[~early]], ignore_index=True)
 
 
 def choose_styles(layers: list[str]) -> dict[str, dict]:
