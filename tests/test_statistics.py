@@ -110,6 +110,7 @@ def test_the_image_interval_is_the_bootstraps(rng):
     differences = rng.choice([-100.0, 0.0, 100.0], 5000, p=[0.05, 0.88, 0.07])
     means = [rng.choice(differences, 5000).mean() for _ in range(2000)]
     np.testing.assert_allclose(image_interval(differences), np.quantile(means, [0.025, 0.975]), atol=0.1)
+    assert image_interval(np.zeros(40)) == (0, 0), "two models that err alike"
 
 
 def test_without_an_effect_the_procedure_rejects_at_its_nominal_rate_and_finds_a_large_one(rng, monkeypatch):

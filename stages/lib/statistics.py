@@ -54,6 +54,8 @@ def image_interval(differences: np.ndarray) -> tuple[float, float]:
 
     By the normal approximation. It says nothing of other seeds: the models are taken as they are.
     """
+    if np.ptp(differences) == 0:
+        return float(differences[0]), float(differences[0])
     low, high = norm.interval(0.95, differences.mean(), differences.std(ddof=1) / np.sqrt(len(differences)))
     return float(low), float(high)
 
