@@ -26,7 +26,22 @@ FULL := epochs=200 percent=100 strides=reduce_8 precision=auto batch_size=128 lr
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: .venv/share/vega.js  ## install the pinned packages into .venv
+setup: .dvc/plots/offline.html  ## install the pinned packages into .venv
+	@$(follow_git)
+	@test ! -x .venv/bin/python || LINE='$(OWN_PYTHON_FIRST)' .venv/bin/python -c \
+	  "import os, pathlib, sysconfig as s; pathlib.Path(s.get_path('purelib'), 'own_python.pth').write_text(os.environ['LINE'])"
+
+# What the environment's programs start, as DVC does stages, finds the environment's Python, activated or not: Python runs
+# this line of a .pth file whenever it starts.
+OWN_PYTHON_FIRST := import os, sys; own = os.path.dirname(sys.executable); \
+path = os.environ.get("PATH", ""); own in path.split(os.pathsep) or os.environ.update(PATH=own + os.pathsep + path)
+
+# DVC must be told where git does not track this folder, as after a ZIP download, and where it does after all.
+define follow_git
+if git ls-files --error-unmatch dvc.yaml > /dev/null 2>&1; \
+	then ! grep -qs no_scm .dvc/config.local || dvc config --local --unset core.no_scm; \
+	else grep -qs no_scm .dvc/config.local || dvc config --local core.no_scm true; fi
+endef
 
 .venv/share/vega.js: requirements.lock
 	$(PYTHON) -m venv .venv
@@ -36,16 +51,20 @@ setup: .venv/share/vega.js  ## install the pinned packages into .venv
 	.venv/bin/python -c "import vl_convert; print(vl_convert.javascript_bundle('window.vegaEmbed = vegaEmbed;'))" > $@.tmp
 	mv $@.tmp $@
 
+# The plots page with Vega inside: it needs no network, wherever it is written.
+.dvc/plots/offline.html: .dvc/plots/page.html .venv/share/vega.js
+	sed '/^\/\* Vega \*\/$$/r .venv/share/vega.js' $< > $@.tmp
+	dvc config --quiet --local plots.html_template plots/offline.html
+	mv $@.tmp $@
+
 repro: setup  ## run what is stale of the study
 	dvc repro
 
 # $(call checkout,FOLDER): the working tree without results, in FOLDER, as a DVC project of its own.
 define checkout
-	mkdir -p $(1)/.scratch .scratch/downloads
-	git ls-files -z --cached --others --exclude-standard ':!dvc.lock' ':!metrics' ':!plots' \
-	  | tar --null -T - -cf - | tar -xf - -C $(1)
-	ln -sfn ../../.scratch/downloads $(1)/.scratch/downloads
+	python -m tests.checkout $(1)
 	cd $(1) && dvc config --quiet --local core.no_scm true
+	cd $(1) && dvc config --quiet --local plots.html_template "$(CURDIR)/.dvc/plots/offline.html"
 endef
 override = python -c "import sys; from dvc.utils.hydra import apply_overrides; apply_overrides('params.yaml', sys.argv[1:])"
 
@@ -58,13 +77,13 @@ quick: setup  ## the whole study, small, in .quick; the real results stay untouc
 
 reference: setup  ## the study with eight seeds, in .reference; results to metrics/reference and plots/reference
 	$(call checkout,.reference)
+	rm -rf .reference/metrics .reference/plots
 	cd .reference && dvc cache dir --quiet --local "$(CURDIR)/.dvc/cache" && $(override) $(REFERENCE) && dvc repro
-	rm -rf .reference/results && mkdir -p .reference/results/plots
-	cp -r .reference/metrics .reference/dvc.lock .reference/results
-	cp -r .reference/plots/curves .reference/plots/statistics .reference/results/plots
+	rm -rf metrics/.partial plots/.partial && mkdir plots/.partial
+	cp -r .reference/metrics metrics/.partial && cp .reference/dvc.lock metrics/.partial
+	cp -r .reference/plots/curves .reference/plots/statistics plots/.partial
 	rm -rf metrics/reference plots/reference
-	mv .reference/results/metrics metrics/reference && mv .reference/results/dvc.lock metrics/reference
-	mv .reference/results/plots plots/reference
+	mv metrics/.partial metrics/reference && mv plots/.partial plots/reference
 	@echo "report and slides: .reference/plots/documents"
 
 neighbours: setup  ## the side studies, the neighbours and a report on them, at the profile of params.yaml
@@ -84,7 +103,7 @@ bench: setup  ## compare the cost of the study with a plain fine-tuning loop
 plots: setup  ## write dvc_plots/index.html, a page with all curves and figures
 	dvc plots show
 
-clean:  ## remove scratch files; results and their cache stay
+clean:  ## remove scratch files; results, their cache and the user's downloads stay
 	rm -rf .quick .reference .scratch dvc_plots .pytest_cache .ruff_cache
 	find stages tests -name __pycache__ -prune -exec rm -rf {} +
 

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Which normalization should a new head use, and does gradient clipping help?
 #
-# MobileNetV2 (ImageNet) is adapted to CIFAR-10: its last block and a new head train, everything before is frozen. The
+# MobileNetV2 (ImageNet) is adapted to CIFAR-10: its end and a new head train, everything before is frozen. The
 # head normalises with BatchNorm, LayerNorm or Filter Response Normalization (FRN), each with and without gradient
 # clipping. This notebook reads the study's result files; it trains nothing, and `dvc repro` executes it whenever a
 # result changes.

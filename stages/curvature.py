@@ -1,6 +1,5 @@
 """Curvature of the validation loss over one configuration's trained heads: `python -m stages.curvature frn clip`."""
 
-from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
@@ -11,35 +10,14 @@ import torch
 from stages.lib.checkpoint import load_checkpoint
 from stages.lib.curvature import extreme_eigenvalues, flatten, move_head, pool_block, spread, weights_of
 from stages.lib.curvature_measures import HeadCurvature, measure_pair, summarize, tabulate_grid
-from stages.lib.device import choose_device, choose_dtype
+from stages.lib.device import choose_dtype, take_device
 from stages.lib.evaluation import evaluate
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write, write_json
+from stages.lib.files import write_csv, write_json
 from stages.lib.loss_surface import random_direction
-from stages.lib.params import Params, configuration_key, integer, number
+from stages.lib.params import Curvature, Params, configuration_key
 from stages.lib.stage import run_stage
 from stages.lib.transfer import TransferModel, make_model_from_settings, rebuild_model
-
-
-@dataclass(frozen=True)
-class Curvature:
-    images: int = integer(10)
-    eigenvalues: int = integer(1)
-    probes: int = integer(2)
-    lanczos_steps: int = integer(3)
-    lanczos_repeats: int = integer(1)
-    box: float = number("> 0", lambda v: v > 0)
-    ball: float = number("> 0", lambda v: v > 0)
-    pairs: int = integer(2)
-    grid_images: int = integer(10)
-    grid_points: int = integer(3, step=2, offset=1)
-    span: float = number("> 0", lambda v: v > 0)
-    seed: int = integer(0)
-
-
-@dataclass(frozen=True)
-class CurvatureParams(Params):
-    curvature: Curvature
 
 
 def measure_seed(
@@ -56,10 +34,10 @@ def measure_seed(
     return figures, head
 
 
-def main(params: CurvatureParams, norm: str, mode: str) -> None:
+def main(params: Params, norm: str, mode: str) -> None:
     key, settings = configuration_key(norm, mode), params.curvature
     backbone = torch.load("models/backbone.pt", weights_only=True)
-    device = choose_device()
+    device = take_device(params)
     dtype = choose_dtype(params.train.precision, device)
     cache = FeatureCache()
     features, labels = cache.features("val")[: settings.images], cache.labels("val")[: settings.images].to(device)
@@ -93,12 +71,12 @@ def main(params: CurvatureParams, norm: str, mode: str) -> None:
     extremes = np.reshape(results[len(models) :], (len(grid), len(grid), 2))
     seeds = pd.DataFrame(rows)
     details = pd.concat([pictures[0], tabulate_grid(grid, extremes)])
-    write(f"plots/curvature/{key}.csv", lambda path: seeds.to_csv(path, index=False, float_format="%.6g"))
-    write(f"plots/curvature_details/{key}.csv", lambda path: details.to_csv(path, index=False, float_format="%.6g"))
+    write_csv(f"plots/curvature/{key}.csv", seeds, "%.6g")
+    write_csv(f"plots/curvature_details/{key}.csv", details, "%.6g")
     metrics = summarize(seeds, extremes)
     write_json(f"metrics/curvature/{key}.json", {"images": len(labels)} | metrics)
     print(f"{key}: eigenvalues from {metrics['lambda_min']:.3f} to {metrics['lambda_max']:.3f}")
 
 
 if __name__ == "__main__":
-    run_stage(main, "norm", "mode", timing="curvature-{}-{}", schema=CurvatureParams)
+    run_stage(main, "norm", "mode", timing="curvature-{}-{}")

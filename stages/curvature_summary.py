@@ -2,7 +2,7 @@
 
 from stages.lib.curvature_figures import FIGURES, draw_correlations
 from stages.lib.curvature_results import correlate_with_gap, load_curvature, summarize_correlations
-from stages.lib.files import write, write_json
+from stages.lib.files import write_csv, write_json
 from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
@@ -15,7 +15,7 @@ def main(params: Params) -> None:
     for name, draw in FIGURES.items():
         save_figure(draw(results), f"plots/curvature_figures/{name}.png")
     save_figure(draw_correlations(results, table), "plots/curvature_figures/correlations.png")
-    write("plots/curvature_correlations.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    write_csv("plots/curvature_correlations.csv", table, "%.6g")
     write_json("metrics/curvature.json", summarize_correlations(table))
     found = table[(table["scope"] == "within norms") & (table["p_adjusted"] < ALPHA)]["measure"].tolist()
     print(f"within norms, {len(found)} measures go along with the generalization gap: {', '.join(found) or 'none'}")

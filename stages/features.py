@@ -1,6 +1,7 @@
 """Compute the frozen trunk's output once per image and augmented view."""
 
 from stages.lib.cifar10 import CIFAR10Data
+from stages.lib.device import take_device
 from stages.lib.feature_extraction import fill_cache, load_trunk, make_clean_parts, make_view
 from stages.lib.params import Params
 from stages.lib.stage import run_stage
@@ -12,7 +13,7 @@ def main(params: Params) -> None:
     trunk, about = load_trunk(settings.normalization)
     views = [make_view(data, view, seed) for view in range(settings.views)]
     parts = views + make_clean_parts(data, settings.train_eval_images, seed)
-    fill_cache("data/features", parts, trunk, about, settings.precision, seed)
+    fill_cache("data/features", parts, trunk, about, settings.precision, seed, take_device(params))
 
 
 if __name__ == "__main__":

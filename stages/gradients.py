@@ -1,51 +1,33 @@
 """Gradients of small batches at one configuration's trained weights: `python -m stages.gradients batchnorm clip`."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
 
 from stages.lib.checkpoint import load_checkpoint
-from stages.lib.device import choose_device, choose_dtype
+from stages.lib.device import choose_dtype, take_device
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import StageError, write, write_json
+from stages.lib.files import write_csv, write_json
 from stages.lib.gradient_statistics import Batches, clip_coefficients, collect_moments, describe
-from stages.lib.params import Params, configuration_key, integer
+from stages.lib.params import Gradients, Params, configuration_key
 from stages.lib.stage import run_stage
 from stages.lib.transfer import rebuild_model
 
 SUMMARY = ("grad_norm", "grad_to_weight", "cosine", "snr_median", "snr_above_1", "clip_fraction", "clip_coefficient")
 
 
-@dataclass(frozen=True)
-class Gradients:
-    batch_size: int = integer(2)
-    batches: int = integer(2)
-    seed: int = integer(0)
-
-
-@dataclass(frozen=True)
-class GradientsParams(Params):
-    gradients: Gradients
-
-
 def draw_batches(cache: FeatureCache, settings: Gradients) -> Batches:
     """The same batches for every configuration and seed: images of the first training view, without repeats."""
     features, labels = cache.features("train_view0"), cache.labels("train")
     count = settings.batches * settings.batch_size
-    if count > len(labels):
-        raise StageError(
-            f"gradients.batches x gradients.batch_size is {count}, and there are only {len(labels)} training images"
-        )
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(settings.seed))[:count]
     return [(features[batch], labels[batch]) for batch in order.split(settings.batch_size)]
 
 
-def main(params: GradientsParams, norm: str, mode: str) -> None:
+def main(params: Params, norm: str, mode: str) -> None:
     key, settings = configuration_key(norm, mode), params.gradients
     backbone = torch.load("models/backbone.pt", weights_only=True)
-    device = choose_device()
+    device = take_device(params)
     dtype = choose_dtype(params.train.precision, device)
     batches = draw_batches(FeatureCache(), settings)
     rows, totals = [], []
@@ -60,7 +42,7 @@ def main(params: GradientsParams, norm: str, mode: str) -> None:
         rows.append({"seed": seed, "layer": "all"} | total)
         rows += [{"seed": seed, "layer": name} | describe([one], settings.batch_size) for name, one in moments.items()]
     table = pd.DataFrame(rows)
-    write(f"plots/gradient_statistics/{key}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    write_csv(f"plots/gradient_statistics/{key}.csv", table, "%.6g")
     metrics: dict[str, float | None] = {"batch_size": settings.batch_size, "batches": settings.batches}
     metrics |= {name: float(np.mean([total[name] for total in totals])) for name in SUMMARY}
     scales = [total["noise_scale"] for total in totals]
@@ -70,4 +52,4 @@ def main(params: GradientsParams, norm: str, mode: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "norm", "mode", timing="gradients-{}-{}", schema=GradientsParams)
+    run_stage(main, "norm", "mode", timing="gradients-{}-{}")

@@ -3,17 +3,18 @@
 import pandas as pd
 
 from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.files import StageError, read_json, write, write_json
+from stages.lib.files import StageError, read_json, write_csv, write_json
 from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
 from stages.lib.image_labels import describe_recipe, name_variant
-from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.image_studies import list_variants
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.predictions import load_predictions
 from stages.lib.reference_contrasts import compare_with_first
 from stages.lib.stage import run_stage
 
 
-def main(params: ImageParams, study: str) -> None:
+def main(params: Params, study: str) -> None:
     labels = {name: name_variant(name, study) for name in list_variants(params, study)}
     caption = describe_recipe(getattr(params, study))
     try:
@@ -34,10 +35,10 @@ def main(params: ImageParams, study: str) -> None:
     for name, figure in figures.items():
         save_figure(figure, f"plots/{study}/figures/{name}.png")
     contrasts = compare_with_first(predictions)
-    write(f"plots/{study}/contrasts.csv", lambda path: contrasts.to_csv(path, index=False, float_format="%.6g"))
+    write_csv(f"plots/{study}/contrasts.csv", contrasts, "%.6g")
     summary = {f"test_accuracy_{name}": metrics[label]["test_accuracy"] for name, label in labels.items()}
     write_json(f"metrics/{study}/summary.json", {"seeds": next(iter(metrics.values()))["seeds"]} | summary)
 
 
 if __name__ == "__main__":
-    run_stage(main, "study", timing="{}/image_report", schema=ImageParams)
+    run_stage(main, "study", timing="{}/image_report")

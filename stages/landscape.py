@@ -6,7 +6,7 @@ import tqdm
 
 from stages.lib.checkpoint import load_checkpoint
 from stages.lib.cifar10 import save_arrays
-from stages.lib.device import choose_device
+from stages.lib.device import take_device
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import write_json
 from stages.lib.loss_surface import compute_surface, cosine, measure_surface, random_direction
@@ -16,9 +16,9 @@ from stages.lib.transfer import rebuild_model
 
 
 def main(params: Params, norm: str, mode: str) -> None:
-    key, settings = configuration_key(norm, mode), params.landscape
+    key, settings, device = configuration_key(norm, mode), params.landscape, take_device(params)
     checkpoint = load_checkpoint(f"models/{key}/seed{params.seeds[0]}.pt")
-    model = rebuild_model(checkpoint, torch.load("models/backbone.pt", weights_only=True)).to(choose_device())
+    model = rebuild_model(checkpoint, torch.load("models/backbone.pt", weights_only=True)).to(device)
     cache = FeatureCache()
     features, labels = cache.features("val"), cache.labels("val")
     a, b = (random_direction(model, settings.seed, which) for which in (0, 1))

@@ -7,7 +7,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-from stages.lib.files import write
+from stages.lib.files import write_text
 from stages.lib.labels import name_of
 from stages.lib.params import Params
 from stages.lib.stage import run_stage
@@ -38,13 +38,13 @@ def make_notebook(script: str, keys: list[str]) -> nbformat.NotebookNode:
 
 
 def main(params: Params) -> None:
-    notebook = make_notebook(SOURCE.read_text(), params.keys)
+    notebook = make_notebook(SOURCE.read_text(encoding="utf-8"), params.keys)
     quiet = ["--log-level=ERROR"]  # no warning that a kernel of this machine talks to it unencrypted
     client = NotebookClient(notebook, timeout=600, record_timing=False, kernel_name="python3", extra_arguments=quiet)
     client.execute()
     html, _ = HTMLExporter().from_notebook_node(notebook)
-    write(TARGET.with_suffix(".ipynb"), lambda path: nbformat.write(notebook, path))
-    write(TARGET.with_suffix(".html"), lambda path: path.write_text(html))
+    write_text(TARGET.with_suffix(".ipynb"), nbformat.writes(notebook) + "\n")
+    write_text(TARGET.with_suffix(".html"), html)
     print(f"{TARGET}.ipynb: {len(notebook.cells)} cells")
 
 

@@ -1,7 +1,8 @@
 """Draw the figures and sum the study up, from the result files of all configurations."""
 
 from stages.lib.figures import FIGURES
-from stages.lib.files import write_json
+from stages.lib.files import write_csv, write_json
+from stages.lib.headlines import combine_curves, headline_metrics
 from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.results import load_results, summarize_study
@@ -12,6 +13,8 @@ def main(params: Params) -> None:
     results = load_results(params.norms)
     for name, draw in FIGURES.items():
         save_figure(draw(results), f"plots/figures/{name}.png")
+    write_csv("plots/curves.csv", combine_curves(results.keys))
+    write_json("metrics/test_accuracy.json", headline_metrics(results.metrics))
     write_json("metrics/summary.json", summarize_study(results))
     print(f"{len(FIGURES)} figures in plots/figures, summary in metrics/summary.json")
 

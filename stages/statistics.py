@@ -5,7 +5,7 @@ import pandas as pd
 from stages.lib.captions import caption_of_study
 from stages.lib.contrast_figures import draw_contrasts
 from stages.lib.contrasts import compare_over_images, compare_over_seeds
-from stages.lib.files import write, write_json
+from stages.lib.files import write_csv, write_json
 from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.predictions import load_predictions
@@ -14,7 +14,7 @@ from stages.lib.statistics import ALPHA, smallest_p
 
 
 def write_table(name: str, table: pd.DataFrame) -> None:
-    write(f"plots/statistics/{name}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
+    write_csv(f"plots/statistics/{name}.csv", table, "%.6g")
 
 
 def main(params: Params) -> None:

@@ -1,17 +1,18 @@
 """Train one configuration, features.18 and a head, for every seed: `python -m stages.train batchnorm clip`."""
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from stages.lib.checkpoint import save_checkpoint
+from stages.lib.device import take_device
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import SCRATCH, file_sha256, fingerprint, locked, write_json
+from stages.lib.files import file_sha256, write_json
 from stages.lib.params import Params, configuration_key
 from stages.lib.stage import run_stage
-from stages.lib.summary import finish_run, summarize_configuration, write_tables
+from stages.lib.states import kept_states
+from stages.lib.summary import finish_runs, summarize_configuration, write_tables
 from stages.lib.training import Run
 from stages.lib.transfer import assert_block_statistics_frozen
 from stages.lib.transfer_training import train_seeds
@@ -34,25 +35,23 @@ def save_run(path: Path, run: Run, settings: dict, metrics: dict, cache: Feature
 
 
 def main(params: Params, norm: str, mode: str) -> dict:
-    key = configuration_key(norm, mode)
+    key, device = configuration_key(norm, mode), take_device(params)
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
     settings = asdict(params.train) | cache.model_settings | {"norm": norm, "clip": getattr(params, mode)}
-    scratch = SCRATCH / "train" / key
-    with locked(scratch, f"training of {key}"):
-        states = scratch / fingerprint(settings, ["models/backbone.pt", "data/split.npz", "data/features/about.json"])
-        runs, timing = train_seeds(key, settings, params.seeds, backbone, cache.training_data(), states)
-        metrics = {}
+    with kept_states(f"train/{key}", f"training of {key}", settings, ["models/backbone.pt", *cache.files()]) as states:
+        runs, timing = train_seeds(key, settings, params.seeds, backbone, cache.training_data(device), states, device)
+    if settings["block_bn_statistics"] == "frozen":
         for run in runs:
-            if settings["block_bn_statistics"] == "frozen":
-                assert_block_statistics_frozen(run.model, backbone)
-            path = Path(f"models/{key}/seed{run.seed}.pt")
-            train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
-            metrics[run.seed] = finish_run(run, train, test)
-            save_run(path, run, settings | {"seed": run.seed}, metrics[run.seed], cache)
-        write_tables(runs, f"plots/curves/{key}.csv", f"plots/gradients/{key}.csv")
-        write_json(f"metrics/train/{key}.json", summarize_configuration(metrics))
-        shutil.rmtree(states)
+            assert_block_statistics_frozen(run.model, backbone)
+    train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
+    metrics, predictions = finish_runs(runs, train, test)
+    for run in runs:
+        own = settings | {"seed": run.seed}
+        save_run(Path(f"models/{key}/seed{run.seed}.pt"), run, own, metrics[run.seed], cache)
+    predictions.save(f"data/predictions/{key}.npz")
+    write_tables(runs, f"plots/curves/{key}.csv", f"plots/gradients/{key}.csv")
+    write_json(f"metrics/train/{key}.json", summarize_configuration(metrics))
     return timing
 
 

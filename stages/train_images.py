@@ -1,56 +1,54 @@
 """Train one network from images, for every seed: `python -m stages.train_images small_cnn groupnorm`."""
 
-import shutil
 from dataclasses import asdict
 
-import numpy as np
 import torch
 
 from stages.lib.checkpoint import save_checkpoint
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.costs import count_multiply_adds, count_parameters, measure_latency
-from stages.lib.device import choose_device, choose_dtype
-from stages.lib.files import SCRATCH, fingerprint, locked, read_json, write_json
+from stages.lib.device import choose_dtype, take_device
+from stages.lib.files import read_json, write_json
 from stages.lib.image_data import load_image_data, load_part
-from stages.lib.image_model import make_image_classifier
-from stages.lib.image_studies import ImageParams, find_variant
+from stages.lib.image_model import ImageClassifier, make_image_classifier
+from stages.lib.image_studies import find_variant
 from stages.lib.image_training import train_image_seeds
-from stages.lib.predictions import Predictions, predict_probabilities
+from stages.lib.params import Params
 from stages.lib.stage import run_stage
-from stages.lib.summary import finish_run, summarize_configuration, write_tables
+from stages.lib.states import kept_states
+from stages.lib.summary import finish_runs, summarize_configuration, write_tables
 
+INPUTS = ["data/cifar10.npz", "data/split.npz", "data/stats.json"]
 TRAIN_EVAL = 10_000  # training images on which training accuracy is measured, without augmentation
 
 
-def main(params: ImageParams, study: str, variant: str) -> dict:
+def main(params: Params, study: str, variant: str) -> dict:
     recipe, network, settings = find_variant(params, study, variant)
     data, about = CIFAR10Data.load(), read_json("data/stats.json")
     colors = {"mean": about["mean"], "std": about["std"]}
-    dtype = choose_dtype(recipe.precision, choose_device())
-    scratch = SCRATCH / study / variant
-    with locked(scratch, f"training of {variant} in {study}"):
-        images = load_image_data(data, recipe.augmentation_seed, recipe.percent)
-        states = scratch / fingerprint([asdict(recipe), network, settings, str(dtype)], ["data/split.npz"])
+    device = take_device(params)
+    dtype = choose_dtype(recipe.precision, device)
+    identity = [recipe.of_one_seed(), network, settings, str(dtype)]
 
-        def make(seed: int):
-            return make_image_classifier(network, seed=seed, product_dtype=dtype, **colors, **settings)
+    def make(seed: int) -> ImageClassifier:
+        return make_image_classifier(network, seed=seed, product_dtype=dtype, **colors, **settings)
 
-        runs, timing = train_image_seeds(f"{study} {variant}", make, recipe, images, states)
-        train, test = (images.images[:TRAIN_EVAL], images.labels[:TRAIN_EVAL]), load_part(data, "test")
-        metrics = {run.seed: finish_run(run, train, test) for run in runs}
-        for run in runs:
-            contents = {"network": network, "settings": settings, "recipe": asdict(recipe), "epoch": run.best["epoch"]}
-            path = f"models/{study}/{variant}/seed{run.seed}.pt"
-            save_checkpoint(path, contents | {"state_dict": run.best["state_dict"]} | metrics[run.seed])
-        write_tables(runs, f"plots/{study}/curves/{variant}.csv", f"plots/{study}/gradients/{variant}.csv")
-        found = [predict_probabilities(run.model.eval(), test[0]) for run in runs]
-        Predictions(np.array(recipe.seeds), test[1].numpy(), np.stack(found)).save(f"data/{study}/{variant}.npz")
-        plain, image = runs[0].model.network.float().cpu(), torch.zeros(1, 3, 32, 32)
-        costs = {"parameters": count_parameters(plain), "multiply_adds": count_multiply_adds(plain, image)}
-        write_json(f"metrics/{study}/train/{variant}.json", summarize_configuration(metrics) | costs)
-        shutil.rmtree(states)
+    with kept_states(f"{study}/{variant}", f"training of {variant} in {study}", identity, INPUTS) as states:
+        images = load_image_data(data, recipe.augmentation_seed, recipe.percent, device)
+        runs, timing = train_image_seeds(f"{study} {variant}", make, recipe, images, states, device)
+    train = images.images[:TRAIN_EVAL], images.labels[:TRAIN_EVAL]
+    metrics, predictions = finish_runs(runs, train, load_part(data, "test", device))
+    for run in runs:
+        contents = {"network": network, "settings": settings, "recipe": asdict(recipe), "epoch": run.best["epoch"]}
+        path = f"models/{study}/{variant}/seed{run.seed}.pt"
+        save_checkpoint(path, contents | {"state_dict": run.best["state_dict"]} | metrics[run.seed])
+    write_tables(runs, f"plots/{study}/curves/{variant}.csv", f"plots/{study}/gradients/{variant}.csv")
+    predictions.save(f"data/{study}/{variant}.npz")
+    plain, image = runs[0].model.network.float().cpu(), torch.zeros(1, 3, 32, 32)
+    costs = {"parameters": count_parameters(plain), "multiply_adds": count_multiply_adds(plain, image)}
+    write_json(f"metrics/{study}/train/{variant}.json", summarize_configuration(metrics) | costs)
     return timing | {"latency_ms": 1000 * measure_latency(plain, image)}
 
 
 if __name__ == "__main__":
-    run_stage(main, "study", "variant", timing="{}/{}", schema=ImageParams)
+    run_stage(main, "study", "variant", timing="{}/{}")

@@ -22,7 +22,7 @@ from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype
 from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_extraction import BATCH_SIZE, Part, make_extractor, write_parts
-from stages.lib.files import read_json, write_json
+from stages.lib.files import SCRATCH, read_json, write_json
 from stages.lib.heads import make_head
 from stages.lib.params import load_params
 from stages.lib.progress import Progress
@@ -80,14 +80,15 @@ def measure_plain(data: CIFAR10Data, about: dict, batch_size: int) -> tuple[floa
 
 def measure_cached(data: CIFAR10Data, about: dict, seeds: list[int], batch_size: int) -> dict[str, float]:
     """Seconds to compile, images per second of extraction, seconds per image of an epoch of training and validation."""
-    device = choose_device()
+    device = choose_device("auto")
     dtype = choose_dtype("auto", device)
     state = torch.load("models/backbone.pt", weights_only=True)
     trunk = Trunk(state, about["image_size"], about["mean"], about["std"], about["padding"])
     started = time.perf_counter()
     extractor = make_extractor(trunk, dtype, device, COMPILE_FROM)
     compiled = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=".scratch") as folder:
+    SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as folder:
         labels = data.labels("train")[:SLICE]
         parts = [Part("train_view0", data.images("train")[:SLICE], None, {"train": labels})]
         write_parts(parts, lambda: extractor, about["trunk_output"], Path(folder), BATCH_SIZE[device.type])

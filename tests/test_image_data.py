@@ -6,6 +6,8 @@ from stages.lib.augment import draw_augmentation
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.image_data import load_image_data
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def data(rng):
@@ -18,7 +20,7 @@ def data(rng):
 
 
 def test_an_epochs_view_is_each_image_shifted_and_mirrored_by_its_draw(data):
-    images = load_image_data(data, augmentation_seed=3)
+    images = load_image_data(data, 3, 100, CPU)
     view, draws = images.view(2), draw_augmentation(500, 3, 2)
     for k in (0, 7, 499):
         top, left, flip = draws[k]
@@ -29,17 +31,17 @@ def test_an_epochs_view_is_each_image_shifted_and_mirrored_by_its_draw(data):
 
 
 def test_without_augmentation_every_epoch_sees_the_stored_images(data):
-    images = load_image_data(data, augmentation_seed=None)
+    images = load_image_data(data, None, 100, CPU)
     np.testing.assert_array_equal(images.view(5), data.images("train"))
     np.testing.assert_array_equal(images.val_inputs, data.images("val"))
     np.testing.assert_array_equal(images.val_labels, data.labels("val"))
 
 
 def test_a_share_of_the_images_keeps_the_shares_of_the_classes(data):
-    whole, share = load_image_data(data, None), load_image_data(data, None, percent=20)
+    whole, share = load_image_data(data, None, 100, CPU), load_image_data(data, None, 20, CPU)
     assert len(share.labels) == len(share.images) == 100
     counts = torch.bincount(whole.labels, minlength=10) / 5
     assert (torch.bincount(share.labels, minlength=10) - counts).abs().max() < 1
     rows = {image.tobytes(): label for image, label in zip(whole.images.numpy(), whole.labels.tolist(), strict=True)}
     assert all(rows[i.tobytes()] == y for i, y in zip(share.images.numpy(), share.labels.tolist(), strict=True))
-    assert torch.equal(load_image_data(data, 5, percent=20).labels, share.labels)
+    assert torch.equal(load_image_data(data, 5, 20, CPU).labels, share.labels)

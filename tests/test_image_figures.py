@@ -5,7 +5,6 @@ from matplotlib.text import Text
 
 from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images, find_frontier
 from stages.lib.image_labels import describe_recipe, name_variant
-from stages.lib.image_studies import ImageParams
 from stages.lib.params import load_params
 from stages.lib.predictions import Predictions
 from tests.conftest import ROOT
@@ -36,7 +35,7 @@ def test_accuracies_are_drawn_in_per_cent_of_every_seed():
 
 @pytest.mark.parametrize("draw", [draw_accuracies, draw_frontier])
 def test_no_variants_name_and_no_caption_leaves_the_figure(draw):
-    params = load_params(ImageParams, ROOT / "params.yaml").mobilenetv2
+    params = load_params(ROOT / "params.yaml").mobilenetv2
     names = [name_variant(name, "mobilenetv2") for name in params.variants]
     figure = draw(dict.fromkeys(names, METRICS["small"]), describe_recipe(params))
     figure.draw_without_rendering()

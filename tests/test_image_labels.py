@@ -3,15 +3,15 @@ from dataclasses import replace
 import pytest
 
 from stages.lib.image_labels import count, describe_recipe, name_variant
-from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.image_studies import list_variants
 from stages.lib.image_training import OPTIMIZERS, SCHEDULES
-from stages.lib.params import load_params
+from stages.lib.params import Params, load_params
 from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
-def params() -> ImageParams:
-    return load_params(ImageParams, ROOT / "params.yaml")
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
 
 
 def test_one_is_singular():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stages.lib.image_data import ImageData
-from stages.lib.image_studies import STUDIES, ImageParams, find_variant, list_variants
+from stages.lib.image_studies import STUDIES, find_variant, list_variants
 from stages.lib.image_training import OPTIMIZERS, SCHEDULES, Recipe, train_image_seeds
 from stages.lib.params import ParamsError, load_params
 from tests.conftest import ROOT
@@ -66,7 +66,7 @@ def test_a_recipe_trains_every_seed(tmp_path):
     images = (labels * 255)[:, None, None, None].expand(40, 32, 32, 3).to(torch.uint8)
     recipe = Recipe([3, 8], 5, 10, "sgd", 0.5, 0.0, "cosine", 100, None, "float32")
     data = ImageData(images, labels, images, labels, None)
-    runs, timing = train_image_seeds("test", lambda seed: Brightness(), recipe, data, tmp_path)
+    runs, timing = train_image_seeds("test", lambda seed: Brightness(), recipe, data, tmp_path, torch.device("cpu"))
     assert [run.seed for run in runs] == [3, 8] and timing["epochs_timed"] == 10
     for run in runs:
         assert run.epoch == 5 and run.history[-1]["val_accuracy"] == 1 and run.history[-1]["val_loss"] < 0.5
@@ -78,14 +78,13 @@ def test_training_from_images_asks_cudnn_for_repeatable_gradients(tmp_path, monk
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     images, labels = torch.zeros(4, 32, 32, 3, dtype=torch.uint8), torch.arange(4) % 2
     recipe = Recipe([0], 1, 2, "sgd", 0.1, 0.0, "constant", 100, None, "float32")
-    train_image_seeds(
-        "test", lambda seed: Brightness(), recipe, ImageData(images, labels, images, labels, None), tmp_path
-    )
+    data = ImageData(images, labels, images, labels, None)
+    train_image_seeds("test", lambda seed: Brightness(), recipe, data, tmp_path, torch.device("cpu"))
     assert torch.backends.cudnn.deterministic
 
 
 def test_every_study_lists_its_variants():
-    params = load_params(ImageParams, ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     assert set(list_variants(params, "small_cnn")) == {"batchnorm", "groupnorm", "layernorm"}
     recipe, network, settings = find_variant(params, "baseline", "25")
     assert (recipe.percent, network, settings) == (25, "baseline_cnn", {})

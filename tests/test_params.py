@@ -1,20 +1,32 @@
+import importlib
+import subprocess
+import sys
+import tarfile
+from dataclasses import FrozenInstanceError, asdict, fields, is_dataclass, replace
+from itertools import product
+
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from stages.cache_study.params import CacheStudyParams
-from stages.lib.params import ParamsError, configuration_key, load_params
+from stages.lib import choices, heads, image_training, mobilenetv2, small_cnn
+from stages.lib.backbone_weights import CONVENTIONS
+from stages.lib.cifar10 import make_split
+from stages.lib.conflicts import count_images
+from stages.lib.params import NORMS, WEIGHTS, Params, ParamsError, configuration_key, load_params
+from stages.lib.stage import run_stage
 from tests.conftest import ROOT
+
+SECTIONS = {field.name for field in fields(Params) if is_dataclass(field.type)}
+
+
+def read_committed() -> dict:
+    return YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 
 
 @pytest.fixture
-def write_params(tmp_path):
-    """Write the repository's params.yaml with changes and return its path."""
-
-    def write(**changes):
-        values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-        for key, value in changes.items():
-            section, _, name = key.rpartition("__")
-            (values[section] if section else values)[name] = value
+def write_values(tmp_path):
+    def write(values: dict):
         path = tmp_path / "params.yaml"
         with path.open("w") as file:
             YAML(typ="safe").dump(values, file)
@@ -23,67 +35,296 @@ def write_params(tmp_path):
     return write
 
 
-def test_the_committed_parameters_are_valid():
-    params = load_params(CacheStudyParams, ROOT / "params.yaml")
-    assert params.clip == 1.0 and params.noclip is None
+@pytest.fixture
+def write_params(write_values):
+    """Write the repository's params.yaml with changes and return its path."""
+
+    def write(**changes):
+        values = read_committed()
+        for key, value in changes.items():
+            section, _, name = key.rpartition("__")
+            (values[section] if section else values)[name] = value
+        return write_values(values)
+
+    return write
+
+
+@pytest.fixture
+def refuse_values(write_values):
+    """What load_params says of these contents, which it must refuse."""
+
+    def load(values: dict, *task: str) -> str:
+        with pytest.raises(ParamsError) as error:
+            load_params(write_values(values), task)
+        return str(error.value)
+
+    return load
+
+
+@pytest.fixture
+def refuse(write_params):
+    """What load_params says of the repository's params.yaml with changes, which it must refuse."""
+
+    def load(*task: str, **changes) -> str:
+        with pytest.raises(ParamsError) as error:
+            load_params(write_params(**changes), task)
+        return str(error.value)
+
+    return load
+
+
+def test_the_committed_parameters_are_valid_and_frozen():
+    params = load_params(ROOT / "params.yaml")
+    assert params.clip == 1.0 and params.noclip is None and params.device == "auto"
     assert params.keys[:2] == ["batchnorm-noclip", "batchnorm-clip"]
+    for target in (params, params.train):
+        with pytest.raises(FrozenInstanceError):
+            target.precision = "float32"
+
+
+def test_settings_are_kept_as_they_were_given(write_params):
+    """They are saved in checkpoints: an integer where a fraction would be allowed stays an integer."""
+    path = write_params(train__head_lr=1, train__dropout=0, small_cnn__percent=50.0)
+    values, params = YAML(typ="safe").load(path.read_text()), load_params(path)
+    for section in SECTIONS:
+        for key, value in asdict(getattr(params, section)).items():
+            assert repr(value) == repr(values[section][key])
+    order = "epochs batch_size head_lr block_lr dropout placement block_bn_statistics frn_learned_eps precision"
+    assert list(asdict(params.train)) == order.split()
 
 
 @pytest.mark.parametrize(
     ("key", "value", "allowed"),
     [
-        ("clip", 0, "> 0"),
-        ("clip", "1e-3", "> 0"),
-        ("clip", True, "> 0"),
-        ("clip", float("inf"), "> 0"),
-        ("noclip", 1.0, "null"),
+        ("clip", 0, "a number > 0"),
+        ("clip", "1e-3", "a number > 0, written without quotes: 0.001"),
+        ("clip", "much", "a number > 0"),
+        ("data__images", "1000", "a multiple of 100), written without quotes: 1000"),
+        ("clip", True, "a number > 0"),
+        ("clip", float("inf"), "a number > 0"),
+        ("clip", float("nan"), "a number > 0"),
+        ("clip", 10**400, "a number > 0"),
+        ("noclip", 1.0, "null (those configurations never clip)"),
+        ("noclip", "null", "null (those configurations never clip)"),
         ("norms", ["batchnorm", "instancenorm"], "batchnorm, layernorm, frn"),
-        ("norms", [], "non-empty"),
+        ("norms", [], "a non-empty list"),
+        ("norms", "frn", "a non-empty list"),
+        ("norms", [["frn"]], "a non-empty list"),
         ("seeds", [0, 0], "without repeats"),
-        ("features__views", 0, ">= 1"),
-        ("features__normalization", "imagenet", "cifar10, backbone"),
-        ("train__epochs", 0, ">= 1"),
-        ("train__dropout", 1.0, "[0, 1)"),
-        ("train__placement", "pixel", "vector, spatial"),
-        ("backbone__image_size", 100, "multiple of 32"),
+        ("seeds", [0, True], "integers from 0"),
+        ("seeds", [2**32], "integers from 0 to 4294967295"),
+        ("device", "gpu", "one of auto, cpu, cuda, mps"),
+        ("features__views", 0, "an integer >= 1"),
+        ("features__views", 3.0, "an integer >= 1"),
+        ("features__views", True, "an integer >= 1"),
+        ("features__normalization", "imagenet", "one of cifar10, backbone"),
+        ("train__epochs", 0, "an integer >= 1"),
+        ("train__epochs", None, "an integer >= 1"),
+        ("train__dropout", 1.0, "a number in [0, 1)"),
+        ("train__placement", "pixel", "one of vector, spatial"),
+        ("backbone__image_size", 100, "null or an integer from 32 to 512 (a multiple of 32)"),
+        ("backbone__trainable_from", 19, "an integer from 3 to 18"),
         ("backbone__weights", "no-such-file.pth", "keras_160"),
+        ("backbone__weights", "no-such-file.pth", "an absolute path for --temp and queued experiments"),
+        ("backbone__weights", str(ROOT / "stages"), "an existing .pth file"),
+        ("backbone__weights", "x" * 5000, "an existing .pth file"),
         ("data__source", "no-such-folder", "torchvision"),
-        ("data__images", 150, "multiple of 100"),
-        ("landscape__points", 10, "odd"),
-        ("cache_study__views", [1, 0], ">= 1"),
+        ("data__source", "no-such-folder", "an absolute path for --temp and queued experiments"),
+        ("data__source", str(ROOT / "stages"), "cifar-10-batches-py folder or .tar.gz"),
+        ("data__source", str(ROOT / "params.yaml"), "cifar-10-batches-py folder or .tar.gz"),
+        ("data__images", 150, "a multiple of 100"),
+        ("data__validation_fraction", 1.0, "a number between 0 and 1, neither included"),
+        ("landscape__points", 10, "an integer >= 3 (odd)"),
+        ("gradients__batches", 1, "an integer >= 2"),
+        ("curvature__pairs", 1, "an integer >= 2"),
+        ("curvature__grid_points", 4, "an integer >= 3 (odd)"),
+        ("variants__thresholds", [1.0, 0], "numbers > 0"),
+        ("variants__thresholds", [0.1, 0.10000001], "without repeats"),
+        ("variants__placements", ["pixel"], "vector, spatial"),
+        ("cache_study__views", [1, 0], "integers >= 1"),
+        ("cache_study__norm", "groupnorm", "one of batchnorm, layernorm, frn"),
+        ("baseline__percents", [1, 100.0], "numbers in (0, 100], of at most six digits, without .0 at the end"),
+        ("baseline__percents", [33.33333333], "of at most six digits"),
+        ("unfreezing__trainable_from", [2], "integers from 3 to 18"),
+        ("small_cnn__norms", ["frn"], "batchnorm, groupnorm, layernorm"),
+        ("small_cnn__schedule", "linear", "one of constant, one_cycle, cosine, step"),
+        ("small_cnn__augmentation_seed", -1, "null or an integer from 0"),
+        ("small_cnn_sweep__lrs", [0.010000001], "of at most six digits"),
+        ("mobilenetv2__variants", ["plane"], "plain, expansion_2"),
+        ("mobilenetv2__strides", "reduce_4", "one of reduce_32, reduce_16, reduce_8"),
     ],
 )
-def test_a_bad_value_is_refused_with_what_is_allowed(write_params, key, value, allowed):
+def test_a_bad_value_is_refused_with_what_is_allowed(refuse, key, value, allowed):
+    message = refuse(**{key: value})
+    assert f"{key.replace('__', '.')} is {value!r}; it must be " in message and allowed in message
+    assert message.count("\n") == 1
+
+
+def test_all_problems_are_reported_at_once(refuse):
+    message = refuse(
+        clip=-1, train__epochs=0, train__epoch=3, surprise=1, curvature__pairs=1, mobilenetv2__variants=["x"]
+    )
+    for part in (
+        "clip is -1",
+        "train.epochs is 0",
+        "train.epoch is unknown; known here: epochs, batch_size",
+        "surprise is unknown; known here: norms, clip",
+        "curvature.pairs is 1",
+        "mobilenetv2.variants is ['x']",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize("name", ["lib", "analysis", "statistics", "report", "neighbours", "Train", 1])
+def test_a_key_that_nothing_reads_is_refused(refuse_values, name):
+    values = read_committed() | {name: {}}
+    assert f"{name} is unknown; known here: norms, clip, noclip, seeds, device, data, " in refuse_values(values)
+
+
+@pytest.mark.parametrize("section", sorted(SECTIONS))
+def test_every_section_is_needed_and_holds_keys(refuse_values, section):
+    for content in (None, 3, [1, 2]):
+        assert f"- {section} must be a section of keys and values" in refuse_values(
+            read_committed() | {section: content}
+        )
+    values = read_committed()
+    del values[section]
+    assert f"- {section} is missing" in refuse_values(values)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "must be a section of keys and values"),
+        (b"- 1", "must be a section of keys and values"),
+        (b"clip: 1\nclip: 2", 'found duplicate key "clip" with value "2" (original value: "1") in line 2'),
+        (b"clip: [1", "is not valid YAML"),
+        (b"clip: \xff", "cannot be read"),
+        (b"a: 1\n---\nb: 2", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path, content, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
     with pytest.raises(ParamsError) as error:
-        load_params(CacheStudyParams, write_params(**{key: value}))
-    assert key.replace("__", ".") in str(error.value) and allowed in str(error.value)
+        load_params(path)
+    assert message in str(error.value) and str(path) in str(error.value)
 
 
-def test_all_problems_are_reported_at_once(write_params):
-    path = write_params(clip=-1, train__epochs=0, train__epoch=3, surprise=1)
-    with pytest.raises(ParamsError) as error:
-        load_params(path=path)
-    for part in ("clip is -1", "train.epochs is 0", "train.epoch is unknown", "surprise is unknown"):
-        assert part in str(error.value)
-
-
-def test_a_side_study_checks_its_own_section(write_params):
-    path = write_params(cache_study__norm="groupnorm")
-    assert load_params(path=path).clip == 1.0
-    with pytest.raises(ParamsError, match="cache_study.norm is 'groupnorm'"):
-        load_params(CacheStudyParams, path)
-
-
-def test_a_missing_key_and_a_missing_file_are_named(tmp_path, write_params):
-    path = write_params()
-    path.write_text(path.read_text().replace("clip:", "klip:", 1))
-    with pytest.raises(ParamsError, match="clip is missing"):
-        load_params(path=path)
+def test_a_missing_key_and_a_missing_file_are_named(tmp_path, refuse_values):
+    values = read_committed()
+    del values["clip"], values["train"]["epochs"]
+    message = refuse_values(values)
+    assert "- clip is missing" in message and "- train.epochs is missing" in message
     with pytest.raises(ParamsError, match="does not exist"):
-        load_params(path=tmp_path / "absent.yaml")
+        load_params(tmp_path / "absent.yaml")
+    with pytest.raises(ParamsError, match="cannot be read"):
+        load_params(tmp_path)
+
+
+def test_files_of_ones_own_are_accepted(tmp_path, write_params):
+    weights, folder, archive = tmp_path / "own.pth", tmp_path / "cifar-10-batches-py", tmp_path / "cifar.tar.gz"
+    weights.touch()
+    folder.mkdir()
+    (folder / "data_batch_1").touch()
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    for source in (folder, archive):
+        params = load_params(write_params(data__source=str(source), backbone__weights=str(weights)))
+        assert (params.data.source, params.backbone.weights) == (str(source), str(weights))
+
+
+@pytest.mark.parametrize(("images", "fraction"), product([None, 100, 1000], [0.2, 0.1, 0.33333, 0.905]))
+def test_the_parts_are_counted_as_the_split_makes_them(images, fraction):
+    labels = [np.repeat(np.arange(10), count // 10) for count in (50_000, 10_000)]
+    split = make_split(*labels, fraction, seed=0, images=images)
+    data = replace(load_params(ROOT / "params.yaml").data, validation_fraction=fraction, images=images)
+    assert count_images(data) == {part: len(chosen) for part, chosen in split.items()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__validation_fraction": 1e-9}, "is 1e-09, which leaves 50000 images for training and 0 for validation"),
+        ({"data__validation_fraction": 0.99999}, "is 0.99999, which leaves 0 images for training and 50000"),
+        (
+            {"data__images": 100, "data__validation_fraction": 0.05},
+            "which leaves 95 images for training and 5 for validation; each needs 10 at least, one of every class",
+        ),
+        ({"train__batch_size": 40_001}, "train.batch_size is 40001, and there are only 40000 training images"),
+        ({"gradients__batches": 1251}, "gradients.batches x gradients.batch_size is 40032, and there are only 40000"),
+        ({"curvature__grid_images": 1001}, "curvature.grid_images is 1001; it must be at most curvature.images"),
+        ({"curvature__eigenvalues": 501}, "curvature.eigenvalues is 501; 1000 images allow at most 500"),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(refuse, changes, message):
+    assert message in refuse(**changes)
+
+
+def test_the_largest_values_that_go_together_are_accepted(write_params):
+    load_params(write_params(train__batch_size=40_000, gradients__batches=1250, curvature__eigenvalues=500))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("thresholds", {"variants__percent": 0.1}, "train.batch_size is 64, and there are only 40 training images"),
+        ("placements", {"variants__percent": 0.1}, "train.batch_size is 64, and there are only 40 training images"),
+        ("batch_sizes", {"variants__percent": 0.25}, "variants.batch_sizes' largest is 128, and there are only 100"),
+        ("baseline", {"baseline__percents": [100, 0.1]}, "only 40 training images (0.1% of 40000)"),
+        ("small_cnn", {"small_cnn__batch_size": 40_001}, "there are only 40000 training images"),
+        ("small_cnn_sweep", {"small_cnn_sweep__percent": 0.1}, "small_cnn_sweep.batch_sizes' largest is 256, and"),
+        ("mobilenetv2", {"mobilenetv2__percent": 0.1}, "mobilenetv2.batch_size is 64, and there are only 40"),
+        ("unfreezing", {"unfreezing__percent": 0.1}, "train.batch_size is 64, and there are only 40"),
+        ("unfreezing", {"backbone__trainable_from": 17}, "has 18, and the trunk ends at features.17"),
+        (
+            "unfreezing",
+            {"unfreezing__percent": 1, "features__train_eval_images": 20},
+            "which leaves none of 20 images for training accuracy",
+        ),
+        ("unfreezing", {"data__images": 100, "gradients__batches": 2}, "there are only 20: raise data.images"),
+    ],
+)
+def test_a_side_study_that_does_not_fit_the_data_is_refused_and_stops_no_other(
+    refuse, write_params, task, changes, message
+):
+    assert message in refuse(task, **changes)
+    load_params(write_params(**changes))
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "changes", "message"),
+    [
+        ("prepare", [], {"gradients__batches": 1, "mobilenetv2__variants": ["x"]}, "mobilenetv2.variants is ['x']"),
+        ("variants.train", ["batch_sizes"], {"variants__percent": 0.25}, "there are only 100 training images"),
+        ("unfreezing.features", ["18"], {"backbone__trainable_from": 17}, "the trunk ends at features.17"),
+    ],
+)
+def test_a_stage_checks_the_whole_file_and_its_own_study(monkeypatch, write_params, stage, arguments, changes, message):
+    main = importlib.import_module(f"stages.{stage}").main
+    monkeypatch.chdir(write_params(**changes).parent)
+    monkeypatch.setattr(sys, "argv", [stage, *arguments])
+    with pytest.raises(SystemExit, match="error: params.yaml cannot be used") as stop:
+        run_stage(main, *arguments, timing="none")
+    assert message in str(stop.value)
 
 
 def test_an_unknown_configuration_is_refused():
     assert configuration_key("frn", "clip") == "frn-clip"
     with pytest.raises(ParamsError, match="batchnorm, layernorm, frn"):
         configuration_key("groupnorm", "clip")
+
+
+def test_every_name_that_is_allowed_stands_for_something():
+    assert set(NORMS) == set(heads.HEADS) - {"none"}
+    assert set(choices.OPTIMIZERS) == set(image_training.OPTIMIZERS)
+    assert set(choices.SCHEDULES) == set(image_training.SCHEDULES)
+    assert set(WEIGHTS) == {"auto", *CONVENTIONS}
+    for changes in choices.VARIANTS.values():
+        mobilenetv2.MobileNetV2Settings(**changes)
+    assert list(small_cnn.NORMS) == list(choices.SMALL_CNN_NORMS)
+
+
+def test_the_schema_needs_no_torch():
+    program = "import sys, stages.lib.params; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0

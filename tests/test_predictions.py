@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from stages.lib.files import StageError
-from stages.lib.predictions import Predictions, load_predictions, predict_probabilities
-from stages.lib.transfer import make_model
+from stages.lib.predictions import Predictions, load_predictions
 
 
 @pytest.fixture
@@ -14,14 +13,6 @@ def found(rng):
     labels = np.arange(200) % 10
     logits = rng.normal(size=(3, 200, 10)) + 2 * np.eye(10)[labels]
     return Predictions(np.array([0, 1, 2]), labels, F.softmax(torch.from_numpy(logits), 2).float().numpy())
-
-
-def test_probabilities_are_the_softmax_of_the_models_logits(backbone_state):
-    torch.manual_seed(0)
-    model, x = make_model(backbone_state, "layernorm", seed=0).eval(), torch.randn(300, 1, 1, 320).half()
-    probabilities = predict_probabilities(model, x)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities, F.softmax(model(x).detach().double(), 1), rtol=1e-4, atol=1e-7)
 
 
 def test_the_confusion_matrix_is_pandas(found):

@@ -248,7 +248,6 @@ def test_running_again_is_bit_identical(tiny, scratch_copy):
         ("train", *configuration),
         ("landscape", *configuration),
         ("gradients", *configuration),
-        ("predictions", *configuration),
         ("statistics",),
         ("errors",),
         ("report",),

@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.evaluation import evaluate, predict
+from stages.lib import training
+from stages.lib.evaluation import evaluate, predict_logits
 from stages.lib.feature_cache import TrainingData
 from stages.lib.gradients import GradientTracker
 from stages.lib.progress import Progress, Stopped
-from stages.lib.training import DivergedError, Run, advance, derive_seed, side_by_side, train_epoch
+from stages.lib.training import DivergedError, Run, advance, derive_seed, side_by_side, train_epoch, train_runs
 from stages.lib.transfer import make_model
 from stages.lib.transfer_training import make_optimizer
 
@@ -72,7 +73,23 @@ def test_evaluation_weights_every_sample_alike(backbone_state, data):
     logits = model.eval()(features)
     assert found["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
     assert found["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
-    assert torch.equal(predict(model, features), logits.argmax(1))
+    torch.testing.assert_close(predict_logits([model], features)[0], logits, rtol=1e-4, atol=1e-5)
+
+
+def test_inputs_are_read_once_for_several_models(backbone_state, data):
+    class Counted:
+        def __init__(self, tensor):
+            self.tensor, self.reads = tensor, 0
+
+        def split(self, size):
+            self.reads += 1
+            return self.tensor.split(size)
+
+    models, inputs = [make_model(backbone_state, norm, seed=0) for norm in ("frn", "layernorm")], Counted(data.views[0])
+    found = predict_logits(models, inputs)
+    assert inputs.reads == 1
+    for model, logits in zip(models, found, strict=True):
+        assert model.training and torch.equal(logits, model.eval()(inputs.tensor))
 
 
 def test_epochs_take_the_views_in_turn(backbone_state, data):
@@ -171,6 +188,92 @@ def test_a_loss_that_is_not_finite_names_seed_epoch_and_step(backbone_state, dat
     with pytest.raises(DivergedError, match=r"seed 4, epoch 2, step 1: the loss is (nan|inf)"):
         advance_run(run, data)
     assert run.epoch == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_at_the_very_last_step_is_noticed(backbone_state, data, value):
+    """Its loss is finite, and no later step would show what it left in the weights."""
+    run = make_run(backbone_state, seed=4)
+    steps = iter(range(6))
+    run.model.head.fc2.bias.register_hook(lambda grad: grad * value if next(steps) == 5 else grad)
+    with pytest.raises(DivergedError, match=r"seed 4, epoch 1, step 6: the gradient norm is (nan|inf)"):
+        advance_run(run, data)
+    assert run.epoch == 0
+
+
+def test_a_weight_that_is_not_finite_after_the_last_step_is_noticed(backbone_state, data):
+    run = make_run(backbone_state, seed=4)
+    step, steps = run.optimizer.step, iter(range(6))
+
+    def break_the_last(*args):
+        step(*args)
+        if next(steps) == 5:
+            with torch.no_grad():
+                run.model.head.fc1.weight[0, 0] = float("inf")
+
+    run.optimizer.step = break_the_last
+    with pytest.raises(DivergedError, match="seed 4, epoch 1, after the last step: head.fc1.weight is not finite"):
+        advance_run(run, data)
+
+
+def train_to_the_end(backbone_state, data, seeds, states):
+    runs = [make_run(backbone_state, seed) for seed in seeds]
+    train_runs("test", runs, data, 3, 16, 1.0, states)
+    return {run.seed: run for run in runs}
+
+
+def test_one_more_seed_trains_one_seed_to_the_bits_of_a_run_from_nothing(backbone_state, data, tmp_path, monkeypatch):
+    train_to_the_end(backbone_state, data, [0, 1], tmp_path / "kept")
+    trained = []
+    monkeypatch.setattr(training, "advance", lambda run, *args: trained.append(run.seed) or advance(run, *args))
+    found = train_to_the_end(backbone_state, data, [0, 1, 2], tmp_path / "kept")
+    assert trained == [2, 2, 2]
+    expected = train_to_the_end(backbone_state, data, [0, 1, 2], tmp_path / "new")
+    for seed, run in expected.items():
+        assert found[seed].history == run.history and found[seed].gradients == run.gradients
+        pairs = [(run.model.state_dict(), found[seed].model.state_dict())]
+        pairs.append((run.best["state_dict"], found[seed].best["state_dict"]))
+        for mine, theirs in pairs:
+            assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+
+
+def test_a_damaged_state_is_trained_anew(backbone_state, data, tmp_path, capsys):
+    expected = train_to_the_end(backbone_state, data, [0, 1], tmp_path)
+    (path,) = tmp_path.rglob("seed1.pt")
+    path.write_bytes(path.read_bytes()[:1000])
+    found = train_to_the_end(backbone_state, data, [0, 1], tmp_path)
+    assert f"{path} is damaged: seed 1 is trained anew" in capsys.readouterr().err
+    assert found[1].history == expected[1].history
+
+
+def test_what_was_not_trained_has_no_time(backbone_state, data, tmp_path):
+    runs = [make_run(backbone_state)]
+    timing = train_runs("test", runs, data, 1, 16, None, tmp_path)
+    assert timing["seconds_per_epoch"] > 0 and timing["epochs_timed"] == 1
+    timing = train_runs("test", [make_run(backbone_state)], data, 1, 16, None, tmp_path)
+    assert (timing["seconds_per_epoch"], timing["training_seconds"], timing["epochs_timed"]) == (None, None, 0)
+
+
+def test_a_model_keeps_frozen_statistics_from_the_start(backbone_state):
+    """Not only once it was asked to train: what follows a training must not depend on whether it was restored."""
+    fresh = make_model(backbone_state, "frn", seed=0, trainable_from=16)
+    assert fresh.training and not any(module.training for module in fresh.features.modules())
+
+
+def test_a_seed_trained_on_other_threads_is_trained_again(backbone_state, data, tmp_path):
+    """One seed has all cores for itself, and rounding may depend on that."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        train_to_the_end(backbone_state, data, [0], tmp_path)
+        train_to_the_end(backbone_state, data, [0, 1], tmp_path)
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.pt")) == [
+        "cpu-1/seed0.pt",
+        "cpu-1/seed1.pt",
+        "cpu-2/seed0.pt",
+    ]
 
 
 def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy(backbone_state, data):

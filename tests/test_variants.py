@@ -7,7 +7,7 @@ from stages.lib.params import ParamsError, load_params
 from stages.lib.saturation import saturated_share
 from stages.lib.transfer import make_model
 from stages.lib.variants import PANELS, draw_variants, summarize_runs, summarize_variants
-from stages.variants.params import STUDIES, VariantsParams, list_variants
+from stages.variants.studies import STUDIES, list_variants
 from tests.conftest import ROOT
 
 
@@ -27,7 +27,7 @@ def table():
 
 
 def test_every_study_lists_its_variants():
-    params = load_params(VariantsParams, ROOT / "params.yaml")
+    params = load_params(ROOT / "params.yaml")
     assert list_variants(params, "thresholds")["none"] == {"clip": None}
     assert list_variants(params, "thresholds")["0.25"] == {"clip": 0.25}
     assert list_variants(params, "batch_sizes")["128"] == {"batch_size": 128}
@@ -97,5 +97,5 @@ def test_a_tiny_study_of_thresholds(scratch_copy):
     assert metrics["val_accuracy_frn_none"] == pytest.approx(table.loc[("frn", "none"), "val_accuracy"])
     assert np.isfinite(table.loc["frn", "saturated"]).all() and table.loc["batchnorm", "saturated"].isna().all()
     start = table[table["epoch"] == 1].loc["frn", "learned_eps"]
-    np.testing.assert_allclose(start, load_params(path=ROOT / "params.yaml").train.frn_learned_eps, rtol=1e-5)
+    np.testing.assert_allclose(start, load_params(ROOT / "params.yaml").train.frn_learned_eps, rtol=1e-5)
     assert "is no study" in scratch_copy.stage("variants.train", "colours", fails=True)

@@ -5,7 +5,7 @@ import pandas as pd
 from stages.lib.captions import caption_of_study
 from stages.lib.files import read_json, write_json
 from stages.lib.image_figures import draw_curves
-from stages.lib.image_studies import ImageParams
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.share_figures import LEVELS, WAYS, Comparison, draw_bars, draw_shares, first_epoch_at
 from stages.lib.stage import run_stage
@@ -25,7 +25,7 @@ def load_comparison(percents: list[float]) -> Comparison:
     )
 
 
-def main(params: ImageParams) -> None:
+def main(params: Params) -> None:
     study = params.baseline
     comparison, caption = load_comparison(study.percents), caption_of_study(len(study.seeds))
     curves = {WAYS[way][0]: table for way, table in comparison.curves.items()}
@@ -42,4 +42,4 @@ def main(params: ImageParams) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing="baseline/compare", schema=ImageParams)
+    run_stage(main, timing="baseline/compare")

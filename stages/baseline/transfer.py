@@ -3,34 +3,31 @@
 Nothing but the head trains, so what it sees of an image, the pooled output of features.18, is computed once.
 """
 
-import shutil
-from dataclasses import asdict
-
 import numpy as np
 import pandas as pd
 import torch
 
 from stages.lib.cifar10 import stratified_take
-from stages.lib.device import choose_device
+from stages.lib.device import take_device
 from stages.lib.evaluation import BATCH_SIZE
 from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
-from stages.lib.files import SCRATCH, StageError, fingerprint, locked, write, write_json
+from stages.lib.files import StageError, write_csv, write_json
 from stages.lib.heads import Head, make_head
-from stages.lib.image_studies import ImageParams
+from stages.lib.image_studies import take_recipe
 from stages.lib.image_training import train_image_seeds
+from stages.lib.params import Params
 from stages.lib.shares import choose_share
 from stages.lib.stage import run_stage
-from stages.lib.summary import finish_run, summarize_configuration
+from stages.lib.states import kept_states
+from stages.lib.summary import finish_runs, summarize_configuration
 from stages.lib.transfer import TransferModel, make_model
 
-INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json"]
 
-
-def load_frozen(cache: FeatureCache) -> TransferModel:
+def load_frozen(cache: FeatureCache, device: torch.device) -> TransferModel:
     """The end of MobileNetV2 with its pretrained weights."""
     backbone = torch.load("models/backbone.pt", weights_only=True)
-    return make_model(backbone, "none", seed=0, **cache.model_settings).eval().to(choose_device())
+    return make_model(backbone, "none", seed=0, **cache.model_settings).eval().to(device)
 
 
 @torch.no_grad()
@@ -56,34 +53,33 @@ def find_trained(labels: torch.Tensor, sampled: torch.Tensor, percent: float, se
     return trained
 
 
-def main(params: ImageParams) -> dict:
-    study, dropout, cache = params.baseline, params.train.dropout, FeatureCache()
-    frozen, stored = load_frozen(cache), cache.training_data()
+def main(params: Params) -> dict:
+    study, dropout, cache, device = params.baseline, params.train.dropout, FeatureCache(), take_device(params)
+    frozen, stored = load_frozen(cache, device), cache.training_data(device)
     views, validation = [pool(frozen, view) for view in stored.views], pool(frozen, stored.val_inputs)
     data = TrainingData(views, stored.labels, validation, stored.val_labels)
     train, test = ((pool(frozen, cache.features(part)), cache.labels(part)) for part in ("train_eval", "test"))
+    recipe, seed = take_recipe(study), params.features.augmentation_seed
+    trained = {percent: find_trained(stored.labels, train[1], percent, seed) for percent in study.percents}
 
     def make(seed: int) -> Head:
         settings = {"dropout_rate": dropout, "placement": "vector", "frn_learned_eps": None}
         return make_head("none", validation.shape[1], seed=seed, **settings)
 
-    scratch, rows, seconds = SCRATCH / "baseline_transfer", [], {}
-    with locked(scratch, "the training of the transfer model"):
-        states = scratch / fingerprint([asdict(study), dropout], INPUTS)
-        for percent in study.percents:
-            name, own = f"{percent:g}", take_share(data, percent)
-            runs, timing = train_image_seeds(f"transfer {name}%", make, study, own, states / name)
-            seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]
-            trained = find_trained(stored.labels, train[1], percent, params.features.augmentation_seed)
-            own_train = tuple(tensor[trained] for tensor in train)
-            metrics = {run.seed: finish_run(run, own_train, test) for run in runs}
-            write_json(f"metrics/baseline/transfer/{name}.json", summarize_configuration(metrics))
-            rows += [{"percent": percent, "images": len(own.labels)} | row for run in runs for row in run.history]
-        curves = pd.DataFrame(rows)
-        write("plots/baseline/transfer.csv", lambda path: curves.to_csv(path, index=False, float_format="%.6g"))
-        shutil.rmtree(states)
+    rows, seconds, inputs = [], {}, ["models/backbone.pt", *cache.files()]
+    for percent in study.percents:
+        name, own = f"{percent:g}", take_share(data, percent)
+        title, identity = f"transfer {name}%", [recipe.of_one_seed(), percent, dropout]
+        with kept_states(f"baseline_transfer/{name}", title, identity, inputs) as states:
+            runs, timing = train_image_seeds(title, make, recipe, own, states, device)
+        seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]  # None where every seed was finished
+        metrics, _ = finish_runs(runs, tuple(tensor[trained[percent]] for tensor in train), test)
+        write_json(f"metrics/baseline/transfer/{name}.json", summarize_configuration(metrics))
+        rows += [{"percent": percent, "images": len(own.labels)} | row for run in runs for row in run.history]
+    curves = pd.DataFrame(rows)
+    write_csv("plots/baseline/transfer.csv", curves, "%.6g")
     return seconds
 
 
 if __name__ == "__main__":
-    run_stage(main, timing="baseline/transfer", schema=ImageParams)
+    run_stage(main, timing="baseline/transfer")

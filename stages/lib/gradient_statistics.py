@@ -97,7 +97,7 @@ def describe(layers: list[LayerMoments], batch_size: int) -> dict[str, float | N
         "grad_to_weight": norm / weight_norm,
         "cosine": mean_cosine(layers),
         "snr_median": ratios.median().item(),
-        "snr_above_1": (ratios > 1).double().mean().item(),
+        "snr_above_1": (ratios > 1).cpu().double().mean().item(),
         "noise_scale": noise_scale(squares.mean(), big_square, batch_size, batch_size * len(squares)),
     }
 

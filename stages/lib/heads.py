@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from stages.lib.choices import PLACEMENTS
 from stages.lib.dropout import Dropout
 from stages.lib.norms import FilterResponseNorm
 
 HIDDEN = 256
 CLASSES = 10
-PLACEMENTS = ("vector", "spatial")
 
 
 class Head(nn.Module):

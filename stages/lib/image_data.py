@@ -7,7 +7,6 @@ import torch
 
 from stages.lib.augment import crop_and_flip, draw_augmentation
 from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.device import choose_device
 from stages.lib.shares import choose_share
 
 
@@ -29,15 +28,16 @@ class ImageData:
         return crop_and_flip(self.images, torch.from_numpy(draws))
 
 
-def load_part(data: CIFAR10Data, part: str, count: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels of a part on the device that trains; the first `count` where one is given."""
-    images, labels = data.images(part)[:count], data.labels(part)[:count].astype(np.int64)
-    device = choose_device()
+def load_part(data: CIFAR10Data, part: str, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images of a part on the device that trains, and labels."""
+    images, labels = data.images(part), data.labels(part).astype(np.int64)
     return torch.from_numpy(images).to(device), torch.from_numpy(labels)
 
 
-def load_image_data(data: CIFAR10Data, augmentation_seed: int | None, percent: float = 100) -> ImageData:
+def load_image_data(
+    data: CIFAR10Data, augmentation_seed: int | None, percent: float, device: torch.device
+) -> ImageData:
     """The training part, or a stratified share of it that depends on its size alone, and the validation part."""
-    images, labels = load_part(data, "train")
-    chosen = choose_share(labels, percent)
-    return ImageData(images[chosen.to(images.device)], labels[chosen], *load_part(data, "val"), augmentation_seed)
+    images, labels = load_part(data, "train", device)
+    chosen, validation = choose_share(labels, percent), load_part(data, "val", device)
+    return ImageData(images[chosen.to(images.device)], labels[chosen], *validation, augmentation_seed)

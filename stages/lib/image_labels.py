@@ -1,7 +1,8 @@
 """How a reader should see the studies that train from images: their variants and recipes in words."""
 
-from stages.lib.image_training import Recipe
+from stages.lib.choices import OPTIMIZERS, SCHEDULES
 from stages.lib.labels import LABELS
+from stages.lib.params import Recipe
 
 VARIANTS = LABELS | {
     "groupnorm": "GroupNorm",
@@ -13,13 +14,6 @@ VARIANTS = LABELS | {
     "silu_expansion_10_se": "SiLU with expansion 10 and squeeze-and-excitation",
 }
 STUDIES = {"baseline": "{}% of the images"}  # whose variants' names alone would not do
-OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
-SCHEDULES = {
-    "constant": "at a constant step size of {}",
-    "one_cycle": "under OneCycleLR with a largest step size of {}",
-    "cosine": "with a step size that falls from {} along a cosine",
-    "step": "with a step size of {}, divided by 10 after each third",
-}
 
 
 def count(number: int, noun: str) -> str:

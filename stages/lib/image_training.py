@@ -1,7 +1,6 @@
 """Train a network on images for several seeds, by a recipe: optimizer, schedule, batches, augmentation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,9 +8,8 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from stages.lib.determinism import make_convolutions_repeatable
-from stages.lib.device import choose_device
 from stages.lib.image_data import ImageData
-from stages.lib.params import PRECISIONS, choice, integer, is_int, list_of, number, optional
+from stages.lib.params import Recipe
 from stages.lib.training import Run, train_runs
 
 OPTIMIZERS = {
@@ -32,24 +30,13 @@ SCHEDULES = {
 }
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a network trains from images: the part that a study's section of params.yaml shares with the others."""
-
-    seeds: list[int] = list_of("integers >= 0", lambda v: is_int(v) and v >= 0)
-    epochs: int = integer(1)
-    batch_size: int = integer(2)
-    optimizer: str = choice(*OPTIMIZERS)
-    lr: float = number("> 0", lambda v: v > 0)
-    weight_decay: float = number(">= 0", lambda v: v >= 0)
-    schedule: str = choice(*SCHEDULES)
-    percent: float = number("in (0, 100]", lambda v: 0 < v <= 100)
-    augmentation_seed: int | None = optional(integer(0))
-    precision: str = choice(*PRECISIONS)
-
-
 def train_image_seeds(
-    title: str, make: Callable[[int], nn.Module], recipe: Recipe, data: ImageData, states: Path
+    title: str,
+    make: Callable[[int], nn.Module],
+    recipe: Recipe,
+    data: ImageData,
+    states: Path,
+    device: torch.device,
 ) -> tuple[list[Run], dict]:
     """Train `make(seed)` for every seed; returns the finished runs and what wall-clock figures there are.
 
@@ -60,7 +47,7 @@ def train_image_seeds(
     steps = recipe.epochs * (len(data.labels) // recipe.batch_size)
     runs = []
     for seed in recipe.seeds:
-        model = make(seed).to(choose_device())
+        model = make(seed).to(device)
         optimizer = OPTIMIZERS[recipe.optimizer](model.parameters(), recipe.lr, recipe.weight_decay)
         runs.append(Run(seed, model, optimizer, SCHEDULES[recipe.schedule](optimizer, max(1, steps))))
     return runs, train_runs(title, runs, data, recipe.epochs, recipe.batch_size, None, states)

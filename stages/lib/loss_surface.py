@@ -13,8 +13,8 @@ import torch.nn.functional as F
 
 from stages.lib.transfer import TransferModel
 
-# Of FC1's output at a time: a grid point stays in a processor's cache, and has a CUDA device busy.
-ROWS = {"cpu": 500, "cuda": 5000}
+# Of FC1's output at a time: a grid point stays in a processor's cache, and has a GPU busy.
+ROWS = {"cpu": 500, "cuda": 5000, "mps": 5000}
 
 Direction = dict[str, torch.Tensor]
 
@@ -40,7 +40,7 @@ def random_direction(model: TransferModel, seed: int, which: int) -> Direction:
 
 def cosine(a: Direction, b: Direction) -> float:
     """Cosine of the angle between two directions; 0 is orthogonal."""
-    flat_a, flat_b = (torch.cat([value.flatten() for value in d.values()]).double() for d in (a, b))
+    flat_a, flat_b = (torch.cat([value.flatten() for value in d.values()]).cpu().double() for d in (a, b))
     return F.cosine_similarity(flat_a, flat_b, dim=0).item()
 
 

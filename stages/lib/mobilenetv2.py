@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
+from stages.lib.choices import STRIDES, VARIANTS
 from stages.lib.dropout import Dropout
 from stages.lib.initialization import initialize_like_torchvision
 from stages.lib.tables import look_up
@@ -19,13 +20,6 @@ from stages.lib.tables import look_up
 # Expansion t, channels c and blocks n of each stage (table 2 of the paper).
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
-
-# Strides of the stem and of the first block of each stage, by how many times smaller the last map is than the image.
-STRIDES = {
-    "reduce_32": (2, 1, 2, 2, 2, 1, 2, 1),  # the paper's, for 224 pixels (7x7 at the end): 1x1 at 32 pixels
-    "reduce_16": (1, 1, 2, 2, 2, 1, 2, 1),  # stem at stride 1: 2x2 at 32 pixels
-    "reduce_8": (1, 1, 1, 2, 2, 1, 2, 1),  # stem and the stage of 24 channels at stride 1: 4x4 at 32 pixels
-}
 
 ACTIVATIONS = {
     "relu6": nn.ReLU6,
@@ -52,23 +46,6 @@ class MobileNetV2Settings:
     def __post_init__(self):
         look_up(STRIDES, "strides", self.strides)
         look_up(ACTIVATIONS, "activation", self.activation)
-
-
-# Named modifications: what each changes of MobileNetV2Settings.
-VARIANTS = {
-    "plain": {},
-    "expansion_2": {"expansion": 2},
-    "expansion_10": {"expansion": 10},
-    "kernel_5": {"kernel_size": 5},
-    "leaky_relu": {"activation": "leaky_relu"},
-    "silu": {"activation": "silu"},
-    "hardswish": {"activation": "hardswish"},
-    "hardsigmoid": {"activation": "hardsigmoid"},
-    "squeeze_excitation": {"squeeze": 16},  # the reduction of Hu et al. 2018, arXiv 1709.01507
-    "width_0.5": {"width": 0.5},
-    "width_2": {"width": 2.0},
-    "silu_expansion_10_se": {"activation": "silu", "expansion": 10, "squeeze": 16},
-}
 
 
 def round_channels(channels: float) -> int:

@@ -4,19 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from stages.lib.cifar10 import save_arrays
-from stages.lib.evaluation import BATCH_SIZE
 from stages.lib.files import StageError
-from stages.lib.transfer import TransferModel
-
-
-@torch.no_grad()
-def predict_probabilities(model: TransferModel, features: torch.Tensor) -> np.ndarray:
-    """Softmax of the logits, float32 (N, 10); the model must be in eval mode."""
-    device = next(model.parameters()).device
-    return torch.cat([model(x.to(device)).softmax(1).cpu() for x in features.split(BATCH_SIZE)]).numpy()
 
 
 @dataclass(frozen=True)

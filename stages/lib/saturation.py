@@ -15,12 +15,12 @@ def saturated_share(model: TransferModel, features: torch.Tensor) -> float | Non
 
     None for other norms, and for FRN on a map, where the extent is not a single element.
     """
-    norm = model.head.norm
+    norm = model.eval().head.norm
     if not isinstance(norm, FilterResponseNorm) or model.head.placement != "vector":
         return None
     eps = norm.eps + (0 if norm.eps_l is None else norm.eps_l.abs())
     device, counts = norm.weight.device, []
     for x in features.split(BATCH_SIZE):
         hidden = model.head.project(model.activate_block(x.to(device)))
-        counts.append((hidden.abs() > SATURATED * torch.sqrt(hidden.square() + eps)).double().mean(1).cpu())
+        counts.append((hidden.abs() > SATURATED * torch.sqrt(hidden.square() + eps)).cpu().double().mean(1))
     return torch.cat(counts).mean().item()

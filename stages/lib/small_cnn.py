@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from stages.lib.choices import SMALL_CNN_NORMS
 from stages.lib.dropout import Dropout
 from stages.lib.initialization import initialize_like_torch
 from stages.lib.tables import look_up
@@ -62,7 +63,7 @@ def make_layer_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(1, channels, affine=False)
 
 
-NORMS = {"batchnorm": nn.BatchNorm2d, "groupnorm": make_group_norm, "layernorm": make_layer_norm}
+NORMS = dict(zip(SMALL_CNN_NORMS, (nn.BatchNorm2d, make_group_norm, make_layer_norm), strict=True))
 
 
 class SmallCNN(nn.Module):

@@ -1,12 +1,15 @@
 """What finished runs leave: the flat metrics of one configuration, and its curves and gradients as tables."""
 
+import copy
+
 import numpy as np
 import pandas as pd
 import torch
 
-from stages.lib.evaluation import evaluate
-from stages.lib.files import write
+from stages.lib.evaluation import evaluate, predict_logits, score
+from stages.lib.files import write_csv
 from stages.lib.gradients import BINS
+from stages.lib.predictions import Predictions
 from stages.lib.training import Run
 
 CURVES = "seed epoch train_loss train_accuracy val_loss val_accuracy grad_norm clip_fraction".split()
@@ -60,22 +63,33 @@ def summarize_configuration(runs: dict[int, dict[str, float]]) -> dict[str, floa
     return metrics | {"seeds": len(runs)}
 
 
-def finish_run(run: Run, train: Part, test: Part) -> dict[str, float]:
-    """Evaluate the last weights, then load and evaluate the selected ones: the first time the test set is read.
+def finish_run(run: Run, train: Part, test: Part) -> tuple[dict[str, float], np.ndarray]:
+    """Load the selected weights, and read the test set: the only time, once for these and the last weights.
 
-    `train` are training images without augmentation.
+    `train` are training images without augmentation. Returns the run's metrics, and the selected weights' class
+    probabilities of the test images, float32 (N, classes).
     """
-    final_test = evaluate(run.model, *test)
+    images, labels = test
+    last = copy.deepcopy(run.model)
     run.model.load_state_dict(run.best["state_dict"])
-    return summarize_run(
-        run.history, run.best["epoch"], evaluate(run.model, *train), evaluate(run.model, *test), final_test
-    )
+    selected, final = predict_logits([run.model, last], images)
+    of_train, of_test, of_last = evaluate(run.model, *train), score(selected, labels), score(final, labels)
+    metrics = summarize_run(run.history, run.best["epoch"], of_train, of_test, of_last)
+    return metrics, selected.softmax(1).numpy()
+
+
+def finish_runs(runs: list[Run], train: Part, test: Part) -> tuple[dict[int, dict[str, float]], Predictions]:
+    """`finish_run` for every seed: the metrics by seed, and what is to be stored of the test images."""
+    finished = {run.seed: finish_run(run, train, test) for run in runs}
+    probabilities = np.stack([own for _, own in finished.values()])
+    metrics = {seed: own for seed, (own, _) in finished.items()}
+    return metrics, Predictions(np.array(list(finished)), test[1].numpy(), probabilities)
 
 
 def write_tables(runs: list[Run], curves_path: str, gradients_path: str) -> None:
     """The curves of all runs, a row per epoch, and their gradients, a row per epoch and layer."""
     curves = pd.DataFrame([row for run in runs for row in run.history])[CURVES]
-    write(curves_path, lambda path: curves.to_csv(path, index=False))
+    write_csv(curves_path, curves)
     rows = [row | dict(zip(BINS, row["shares"], strict=True)) for run in runs for row in run.gradients]
     gradients = pd.DataFrame(rows).drop(columns="shares")
-    write(gradients_path, lambda path: gradients.to_csv(path, index=False, float_format="%.6g"))
+    write_csv(gradients_path, gradients, "%.6g")

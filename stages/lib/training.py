@@ -5,6 +5,8 @@ on one core, train about a quarter faster than one seed on both.
 """
 
 import math
+import pickle
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -18,7 +20,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.lib.checkpoint import load_checkpoint, save_checkpoint
-from stages.lib.device import choose_device
 from stages.lib.dropout import seed_dropout
 from stages.lib.evaluation import evaluate
 from stages.lib.files import StageError
@@ -27,7 +28,7 @@ from stages.lib.progress import Progress
 
 
 class DivergedError(StageError):
-    """The training loss is no longer finite."""
+    """A loss, a gradient or a weight is no longer finite."""
 
 
 def derive_seed(seed: int, *purpose: int) -> int:
@@ -75,8 +76,9 @@ class Run:
 
     def load_state(self, state: dict) -> None:
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler:
+        if state["optimizer"]:
+            self.optimizer.load_state_dict(state["optimizer"])
+        if state["scheduler"]:
             self.scheduler.load_state_dict(state["scheduler"])
         self.history, self.gradients, self.best = state["history"], state["gradients"], state["best"]
 
@@ -84,11 +86,36 @@ class Run:
         """Leave in `folder` what `restore` needs to go on from here."""
         save_checkpoint(folder / f"seed{self.seed}.pt", self.state())
 
+    def save_finished(self, folder: Path) -> None:
+        """Leave in `folder` all that is wanted of a run that ends here: not the optimizer's state, the larger part."""
+        save_checkpoint(folder / f"seed{self.seed}.pt", self.state() | {"optimizer": None, "scheduler": None})
+
     def restore(self, folder: Path) -> None:
-        """Go on from where a killed process left this seed, if it left anything in `folder`."""
+        """Go on from where another process left this seed, killed or finished, if it left anything in `folder`."""
         path = folder / f"seed{self.seed}.pt"
-        if path.exists():
-            self.load_state(load_checkpoint(path))
+        if not path.exists():
+            return
+        try:
+            state = load_checkpoint(path)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            print(f"{path} is damaged: seed {self.seed} is trained anew", file=sys.stderr)
+            path.unlink()
+        else:
+            self.load_state(state)
+
+
+def require_finite(run: Run, what: str, values: np.ndarray) -> None:
+    """Raise DivergedError, naming seed, epoch and step, unless the values (steps,) of this epoch are all finite."""
+    if not np.isfinite(values).all():
+        step = int(np.flatnonzero(~np.isfinite(values))[0])
+        raise DivergedError(f"seed {run.seed}, epoch {run.epoch + 1}, step {step + 1}: the {what} is {values[step]}")
+
+
+def require_finite_weights(run: Run) -> None:
+    """Raise DivergedError if the epoch's last step left a weight or a statistic that is not finite."""
+    for name, value in run.model.state_dict().items():
+        if not value.isfinite().all():
+            raise DivergedError(f"seed {run.seed}, epoch {run.epoch + 1}, after the last step: {name} is not finite")
 
 
 def train_epoch(
@@ -119,12 +146,8 @@ def train_epoch(
         losses.append(loss.detach())
         correct.append((logits.argmax(1) == y).sum())
         on_step()
-    losses = torch.stack(losses).double().cpu()
-    if not losses.isfinite().all():
-        step = int((~losses.isfinite()).nonzero()[0]) + 1
-        raise DivergedError(
-            f"seed {run.seed}, epoch {run.epoch + 1}, step {step}: the loss is {losses[step - 1].item()}"
-        )
+    losses = torch.stack(losses).cpu().double()
+    require_finite(run, "loss", losses.numpy())
     return {
         "train_loss": losses.mean().item(),
         "train_accuracy": torch.stack(correct).sum().item() / (len(correct) * batch_size),
@@ -135,6 +158,8 @@ def advance(run: Run, data: Data, batch_size: int, threshold: float | None, on_s
     """Train one epoch, validate, and add what was seen to the run; a first-best checkpoint is kept by accuracy."""
     with GradientTracker(run.model, threshold) as tracker:
         row = train_epoch(run, data.view(run.epoch), data.labels, batch_size, tracker, on_step)
+    require_finite(run, "gradient norm", tracker.total_norms)
+    require_finite_weights(run)
     epoch = run.epoch + 1
     validation = evaluate(run.model, data.val_inputs, data.val_labels)
     run.history.append(
@@ -170,17 +195,25 @@ def advance(run: Run, data: Data, batch_size: int, threshold: float | None, on_s
         run.best = {"epoch": epoch, "val_accuracy": validation["accuracy"], "state_dict": state}
 
 
+def share_cores(device: torch.device, runs: int) -> tuple[int, int]:
+    """How many runs train at a time, as many as there are cores (GPU: one), and on how many threads each of them.
+
+    Neither depends on how many of the runs are finished already: rounding depends on the threads.
+    """
+    cores = torch.get_num_threads() if device.type == "cpu" else 1
+    workers = min(cores, runs)
+    return workers, cores // workers
+
+
 def side_by_side(
     runs: list[Run], epochs: int, next_epoch: Callable[[Run], None], device: torch.device, progress: Progress
 ) -> int:
-    """Call `next_epoch(run)` until every run has `epochs`, as many runs at a time as there are cores (CUDA: one).
+    """Call `next_epoch(run)` until every run has `epochs`, as many runs at a time as `share_cores` says.
 
     Epochs are handed out in turn, so that three seeds keep two cores busy to the end. When one fails, or on Ctrl-C, the
     others stop at their next step. Returns the number of workers.
     """
-    cores = torch.get_num_threads() if device.type == "cpu" else 1
-    workers = min(cores, len(runs))
-    threads = cores // workers  # the same when a killed run goes on, since rounding depends on it
+    workers, threads = share_cores(device, len(runs))
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         pending = {pool.submit(next_epoch, run): run for run in runs if run.epoch < epochs}
         try:
@@ -201,13 +234,15 @@ def train_runs(
 ) -> dict:
     """Train every run to the end; returns what wall-clock figures there are.
 
-    After each epoch a run is saved in the folder `states`, from which a killed training goes on. Gradients are clipped
-    at `threshold`, if there is one. Raises StageError if the loss of a run is no longer finite.
+    After each epoch a run is saved in the folder `states`, from which a killed training goes on; what is finished there
+    is not trained again. Gradients are clipped at `threshold`, if there is one. Raises StageError if a loss, a gradient
+    or a weight is no longer finite.
     """
-    device = choose_device()
+    device = next(runs[0].model.parameters()).device
     images = len(data.labels)
     if batch_size > images:
         raise StageError(f"{title}: the batch size is {batch_size}, and there are only {images} training images")
+    states = states / f"{device.type}-{share_cores(device, len(runs))[1]}"
     for run in runs:
         run.restore(states)
     steps, restored = images // batch_size, sum(run.epoch for run in runs)
@@ -215,7 +250,7 @@ def train_runs(
 
     def next_epoch(run: Run) -> None:
         advance(run, data, batch_size, threshold, progress.step)
-        run.save(states)
+        run.save(states) if run.epoch < epochs else run.save_finished(states)
         progress.report_epoch(run.history[-1], epochs)
 
     started = time.perf_counter()
@@ -228,9 +263,9 @@ def train_runs(
         ) from None
     seconds, timed = time.perf_counter() - started, epochs * len(runs) - restored
     return {
-        "training_seconds": seconds,
+        "training_seconds": None if restored else seconds,
         "epochs_timed": timed,
-        "seconds_per_epoch": seconds / max(1, timed),
+        "seconds_per_epoch": seconds / timed if timed else None,
         "workers": workers,
         "device": device.type,
     }

@@ -150,7 +150,7 @@ def make_model(
     blocks = make_blocks(backbone, trainable_from, padding)
     settings = {"dropout_rate": dropout_rate, "placement": placement, "frn_learned_eps": frn_learned_eps}
     head = make_head(norm, blocks[str(LAST)][0].out_channels, seed=seed, **settings)
-    return TransferModel(blocks, head, block_bn_statistics, product_dtype)
+    return TransferModel(blocks, head, block_bn_statistics, product_dtype).train()
 
 
 def make_model_from_settings(

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from stages.lib.backbone import StateDict
-from stages.lib.device import choose_device, choose_dtype
+from stages.lib.device import choose_dtype
 from stages.lib.feature_cache import TrainingData
 from stages.lib.training import Run, train_runs
 from stages.lib.transfer import TransferModel, make_model_from_settings
@@ -21,18 +21,24 @@ def make_optimizer(model: TransferModel, head_lr: float, block_lr: float) -> tor
 
 
 def train_seeds(
-    title: str, settings: dict, seeds: list[int], backbone: StateDict, data: TrainingData, states: Path
+    title: str,
+    settings: dict,
+    seeds: list[int],
+    backbone: StateDict,
+    data: TrainingData,
+    states: Path,
+    device: torch.device,
 ) -> tuple[list[Run], dict]:
     """Train one configuration for every seed; returns the finished runs and what wall-clock figures there are.
 
     `settings` are the parameters of section `train`, `norm` and `clip`, and of the features `trainable_from` and
     `padding`. Raises StageError as `train_runs` does.
     """
-    device = choose_device()
     dtype = choose_dtype(settings["precision"], device)
-    runs = []
+    products, runs = str(dtype).removeprefix("torch."), []
     for seed in seeds:
         model = make_model_from_settings(settings | {"seed": seed}, backbone, dtype).to(device)
         runs.append(Run(seed, model, make_optimizer(model, settings["head_lr"], settings["block_lr"])))
-    timing = train_runs(title, runs, data, settings["epochs"], settings["batch_size"], settings["clip"], states)
-    return runs, timing | {"products": str(dtype).removeprefix("torch.")}
+    epochs, batch_size, threshold = (settings[name] for name in ("epochs", "batch_size", "clip"))
+    timing = train_runs(title, runs, data, epochs, batch_size, threshold, states / products)
+    return runs, timing | {"products": products}

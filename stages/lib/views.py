@@ -1,5 +1,7 @@
 """The comparison of numbers of augmented views, summed up and drawn."""
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -30,7 +32,7 @@ def draw_views(curves: pd.DataFrame, norm: str, about: dict) -> Figure:
     """Validation accuracy over epochs for every number of views, and the best of every seed."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True, width_ratios=[3, 2])
     best = best_accuracies(curves)
-    for position, (views, color) in enumerate(zip(best, SEQUENCE, strict=False)):
+    for position, (views, color) in enumerate(zip(best, cycle(SEQUENCE), strict=False)):
         groups = curves[curves["views"] == views].groupby("epoch")["val_accuracy"]
         mean = groups.mean()
         left.plot(mean.index, mean, color=color, label=f"{views} view{'s' if views > 1 else ''}")
@@ -45,7 +47,7 @@ def draw_views(curves: pd.DataFrame, norm: str, about: dict) -> Figure:
     right.set_xlabel("augmented views; best epoch of each seed")
     figure.supxlabel(
         f"{LABELS[norm]} head, no clipping; MobileNetV2 weights: {about['weights']}, {about['image_size']} px; "
-        f"{len(best)} seeds\nLine and bar: mean over seeds, band: their range",
+        f"{len(best)} seed{'s' if len(best) > 1 else ''}\nLine and bar: mean over seeds, band: their range",
         fontsize=7,
         color="#555555",
     )

@@ -1,7 +1,6 @@
 """Write the report on side studies and neighbours, plots/documents/neighbours.pdf, from their result files."""
 
 import json
-from dataclasses import dataclass
 
 import pandas as pd
 import typst
@@ -9,18 +8,11 @@ import typst
 from stages.lib import neighbour_wording as wording
 from stages.lib.files import read_json, write
 from stages.lib.image_labels import count, describe_recipe, name_variant
-from stages.lib.image_studies import ImageParams
+from stages.lib.params import Params
 from stages.lib.results import percent
 from stages.lib.share_figures import LEVELS
 from stages.lib.stage import run_stage
 from stages.lib.variants_wording import describe_variants
-from stages.unfreezing.params import UnfreezingParams
-from stages.variants.params import VariantsParams
-
-
-@dataclass(frozen=True)
-class NeighboursParams(ImageParams, UnfreezingParams, VariantsParams):
-    """Everything that the studies are set by."""
 
 
 def read_metrics(study: str, names: list[str]) -> dict[str, dict]:
@@ -35,13 +27,13 @@ def tabulate(metrics: dict[str, dict], costs: list[str], accuracies: list[str]) 
     ]
 
 
-def gather_variants(params: NeighboursParams) -> dict:
+def gather_variants(params: Params) -> dict:
     study = params.variants
     recipe = {"epochs": study.epochs, "percent": f"{study.percent:g}", "seeds": count(len(study.seeds), "seed")}
     return recipe | describe_variants()
 
 
-def gather_baseline(params: NeighboursParams) -> dict:
+def gather_baseline(params: Params) -> dict:
     shares = sorted(params.baseline.percents)
     ways = {
         way: {share: read_json(f"metrics/baseline/{folder}/{share:g}.json") for share in shares}
@@ -55,7 +47,7 @@ def gather_baseline(params: NeighboursParams) -> dict:
     }
 
 
-def gather_unfreezing(params: NeighboursParams) -> dict:
+def gather_unfreezing(params: Params) -> dict:
     study = params.unfreezing
     blocks = sorted(study.trainable_from, reverse=True)
     metrics = read_metrics("unfreezing", blocks)
@@ -79,7 +71,7 @@ def gather_contrasts(study: str, first: str) -> dict:
     }
 
 
-def gather_small_cnn(params: NeighboursParams) -> dict:
+def gather_small_cnn(params: Params) -> dict:
     metrics = read_metrics("small_cnn", params.small_cnn.norms)
     sweep, sizes = read_json("metrics/small_cnn_sweep/summary.json"), params.small_cnn_sweep.batch_sizes
     first = next(iter(metrics))
@@ -92,7 +84,7 @@ def gather_small_cnn(params: NeighboursParams) -> dict:
     }
 
 
-def gather_mobilenetv2(params: NeighboursParams) -> dict:
+def gather_mobilenetv2(params: Params) -> dict:
     metrics = read_metrics("mobilenetv2", params.mobilenetv2.variants)
     return gather_contrasts("mobilenetv2", next(iter(metrics))) | {
         "rows": tabulate(metrics, ["parameters", "multiply_adds"], ["test_accuracy"]),
@@ -101,7 +93,7 @@ def gather_mobilenetv2(params: NeighboursParams) -> dict:
     }
 
 
-def main(params: NeighboursParams) -> None:
+def main(params: Params) -> None:
     gather = {
         "variants": gather_variants,
         "baseline": gather_baseline,
@@ -119,4 +111,4 @@ def main(params: NeighboursParams) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing="neighbours/document", schema=NeighboursParams)
+    run_stage(main, timing="neighbours/document")

@@ -7,17 +7,18 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from stages.lib.files import read_json, write, write_json
+from stages.lib.files import read_json, write_csv, write_json
 from stages.lib.image_figures import add_caption
 from stages.lib.image_labels import OPTIMIZERS, count, name_variant
-from stages.lib.image_studies import ImageParams, list_variants
+from stages.lib.image_studies import list_variants
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
 
 STUDY = "small_cnn_sweep"
 
 
-def tabulate(params: ImageParams) -> pd.DataFrame:
+def tabulate(params: Params) -> pd.DataFrame:
     """A row per norm, batch size and learning rate: the best validation accuracy of an epoch, mean over seeds."""
     rows = []
     for name, (recipe, _, settings) in list_variants(params, STUDY).items():
@@ -55,14 +56,14 @@ def draw_sweep(table: pd.DataFrame, caption: str) -> Figure:
     return figure
 
 
-def main(params: ImageParams) -> None:
+def main(params: Params) -> None:
     table, study, recipe = tabulate(params), params.small_cnn_sweep, params.small_cnn
     caption = (
         f"{count(study.epochs, 'epoch')} of {study.percent:g}% of the training images, "
         f"{OPTIMIZERS[recipe.optimizer]}; {count(len(study.seeds), 'seed')}"
     )
     save_figure(draw_sweep(table, caption), f"plots/{STUDY}/sweep.png")
-    write(f"plots/{STUDY}/sweep.csv", lambda path: table.to_csv(path, index=False))
+    write_csv(f"plots/{STUDY}/sweep.csv", table)
     best = choose_best(table).itertuples()
     summary = {f"val_accuracy_{row.norm}_{row.batch_size}": row.val_accuracy for row in best}
     summary |= {f"common_lr_{size}": lr for size, lr in choose_common_lrs(table).items()}
@@ -70,4 +71,4 @@ def main(params: ImageParams) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing=f"{STUDY}/sweep_report", schema=ImageParams)
+    run_stage(main, timing=f"{STUDY}/sweep_report")

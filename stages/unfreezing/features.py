@@ -8,11 +8,13 @@ import torch
 
 from stages.lib.backbone import Trunk
 from stages.lib.cifar10 import CIFAR10Data, stratified_take
+from stages.lib.device import take_device
 from stages.lib.feature_extraction import Part, fill_cache, load_trunk, make_clean_parts, make_view
 from stages.lib.files import StageError
+from stages.lib.params import Params
 from stages.lib.shares import choose_share
 from stages.lib.stage import run_stage
-from stages.unfreezing.params import UnfreezingParams, parse_block
+from stages.unfreezing.blocks import parse_block
 
 FOLDER = Path("data/unfreezing")
 
@@ -42,7 +44,7 @@ def cut_trunk(trunk: Trunk, about: dict, end: int) -> tuple[Trunk, dict]:
     return trunk, about | {"trainable_from": end, "trunk_output": list(shape)}
 
 
-def main(params: UnfreezingParams, block: str) -> None:
+def main(params: Params, block: str) -> None:
     study, settings, end = params.unfreezing, params.features, parse_block(params, block)
     data, seed = CIFAR10Data.load(), settings.augmentation_seed
     trunk, about = cut_trunk(*load_trunk(settings.normalization), end)
@@ -51,8 +53,8 @@ def main(params: UnfreezingParams, block: str) -> None:
     _, validation, test = make_clean_parts(data, settings.train_eval_images, seed)
     parts = [*views, sample, take_share(validation, study.percent), test]
     FOLDER.mkdir(parents=True, exist_ok=True)
-    fill_cache(FOLDER / str(end), parts, trunk, about, settings.precision, seed)
+    fill_cache(FOLDER / str(end), parts, trunk, about, settings.precision, seed, take_device(params))
 
 
 if __name__ == "__main__":
-    run_stage(main, "block", timing="unfreezing/features-{}", schema=UnfreezingParams)
+    run_stage(main, "block", timing="unfreezing/features-{}")

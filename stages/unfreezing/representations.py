@@ -7,6 +7,7 @@ from stages.lib.checkpoint import load_checkpoint
 from stages.lib.cifar10 import CIFAR10Data
 from stages.lib.feature_cache import FeatureCache
 from stages.lib.files import write_json
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.representation_figures import draw_embedding, draw_maps, draw_similarity
 from stages.lib.representations import (
@@ -18,7 +19,6 @@ from stages.lib.representations import (
     share_of_like_neighbors,
 )
 from stages.lib.stage import run_stage
-from stages.unfreezing.params import UnfreezingParams
 
 # Layers whose maps are drawn, by the name that a reader sees; Keras calls features.14.conv.0 block_13_expand.
 DRAWN = {
@@ -30,7 +30,7 @@ DRAWN = {
 DRAWN_IMAGES = 3
 
 
-def main(params: UnfreezingParams) -> None:
+def main(params: Params) -> None:
     study, first = params.unfreezing, min(params.unfreezing.trainable_from)
     checkpoint = load_checkpoint(f"models/unfreezing/{first}/seed{study.seeds[0]}.pt")
     about = FeatureCache(f"data/unfreezing/{first}").about
@@ -67,4 +67,4 @@ def main(params: UnfreezingParams) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing="unfreezing/representations", schema=UnfreezingParams)
+    run_stage(main, timing="unfreezing/representations")

@@ -5,12 +5,12 @@ import pandas as pd
 from stages.lib.captions import caption_of_study
 from stages.lib.files import read_json, write_json
 from stages.lib.image_figures import draw_curves, draw_frontier
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
-from stages.unfreezing.params import UnfreezingParams
 
 
-def main(params: UnfreezingParams) -> None:
+def main(params: Params) -> None:
     study = params.unfreezing
     blocks = {f"from features.{block}": block for block in sorted(study.trainable_from, reverse=True)}
     metrics = {name: read_json(f"metrics/unfreezing/train/{block}.json") for name, block in blocks.items()}
@@ -26,4 +26,4 @@ def main(params: UnfreezingParams) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing="unfreezing/summary", schema=UnfreezingParams)
+    run_stage(main, timing="unfreezing/summary")

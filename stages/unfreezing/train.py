@@ -1,6 +1,5 @@
 """Train the blocks from one on, and a head: `python -m stages.unfreezing.train 16`."""
 
-import shutil
 from dataclasses import asdict
 
 import torch
@@ -8,13 +7,16 @@ import torch
 from stages.lib.checkpoint import save_checkpoint
 from stages.lib.costs import count_multiply_adds, count_parameters
 from stages.lib.determinism import make_convolutions_repeatable
+from stages.lib.device import take_device
 from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import SCRATCH, fingerprint, locked, write_json
+from stages.lib.files import write_json
+from stages.lib.params import Params
 from stages.lib.stage import run_stage
-from stages.lib.summary import finish_run, summarize_configuration, write_tables
+from stages.lib.states import kept_states
+from stages.lib.summary import finish_runs, summarize_configuration, write_tables
 from stages.lib.transfer import assert_block_statistics_frozen, make_model_from_settings
 from stages.lib.transfer_training import train_seeds
-from stages.unfreezing.params import UnfreezingParams, parse_block
+from stages.unfreezing.blocks import parse_block
 
 STUDY = "unfreezing"
 
@@ -29,32 +31,29 @@ def measure_costs(settings: dict, backbone: dict, cache: FeatureCache) -> dict[s
     }
 
 
-def main(params: UnfreezingParams, block: str) -> dict:
+def main(params: Params, block: str) -> dict:
     make_convolutions_repeatable()
     study, first = params.unfreezing, parse_block(params, block)
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache(f"data/{STUDY}/{first}")
     own = {"norm": study.norm, "clip": None, "epochs": study.epochs, "block_lr": study.block_lr}
     settings = asdict(params.train) | cache.model_settings | own
-    scratch = SCRATCH / STUDY / block
-    with locked(scratch, f"training from features.{first} on"):
-        inputs = ["models/backbone.pt", "data/split.npz", cache.folder / "about.json"]
-        states = scratch / fingerprint(settings, inputs)
-        title = f"trained from features.{first} on"
-        runs, timing = train_seeds(title, settings, study.seeds, backbone, cache.training_data(), states)
-        train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
-        metrics = {run.seed: finish_run(run, train, test) for run in runs}
+    title, device = f"trained from features.{first} on", take_device(params)
+    with kept_states(f"{STUDY}/{block}", title, settings, ["models/backbone.pt", *cache.files()]) as states:
+        runs, timing = train_seeds(title, settings, study.seeds, backbone, cache.training_data(device), states, device)
+    if settings["block_bn_statistics"] == "frozen":
         for run in runs:
-            if settings["block_bn_statistics"] == "frozen":
-                assert_block_statistics_frozen(run.model, backbone)
-            contents = {"state_dict": run.best["state_dict"], "params": settings | {"seed": run.seed}}
-            save_checkpoint(f"models/{STUDY}/{block}/seed{run.seed}.pt", contents | metrics[run.seed])
-        write_tables(runs, f"plots/{STUDY}/curves/{block}.csv", f"plots/{STUDY}/gradients/{block}.csv")
-        costs = measure_costs(settings, backbone, cache)
-        write_json(f"metrics/{STUDY}/train/{block}.json", summarize_configuration(metrics) | costs)
-        shutil.rmtree(states)
+            assert_block_statistics_frozen(run.model, backbone)
+    train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
+    metrics, _ = finish_runs(runs, train, test)
+    for run in runs:
+        contents = {"state_dict": run.best["state_dict"], "params": settings | {"seed": run.seed}}
+        save_checkpoint(f"models/{STUDY}/{block}/seed{run.seed}.pt", contents | metrics[run.seed])
+    write_tables(runs, f"plots/{STUDY}/curves/{block}.csv", f"plots/{STUDY}/gradients/{block}.csv")
+    costs = measure_costs(settings, backbone, cache)
+    write_json(f"metrics/{STUDY}/train/{block}.json", summarize_configuration(metrics) | costs)
     return timing | {"images": cache.about["images"]["train_view0"]}
 
 
 if __name__ == "__main__":
-    run_stage(main, "block", timing="unfreezing/train-{}", schema=UnfreezingParams)
+    run_stage(main, "block", timing="unfreezing/train-{}")

@@ -4,13 +4,13 @@ import pandas as pd
 
 from stages.lib.captions import caption_of_study
 from stages.lib.files import write_json
+from stages.lib.params import Params
 from stages.lib.plotting import save_figure
 from stages.lib.stage import run_stage
 from stages.lib.variants import draw_variants, summarize_variants
-from stages.variants.params import VariantsParams
 
 
-def main(params: VariantsParams, study: str) -> None:
+def main(params: Params, study: str) -> None:
     own = params.variants
     table = pd.read_csv(f"plots/variants/{study}.csv", dtype={"variant": str})
     caption = f"{caption_of_study(len(own.seeds))}; {own.percent:g}% of the training images, {own.epochs} epochs"
@@ -19,4 +19,4 @@ def main(params: VariantsParams, study: str) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, "study", timing="variants/summary-{}", schema=VariantsParams)
+    run_stage(main, "study", timing="variants/summary-{}")

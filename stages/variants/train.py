@@ -1,25 +1,26 @@
 """Train every norm under variants of one setting: `python -m stages.variants.train thresholds`."""
 
 import math
-import shutil
 from dataclasses import asdict
+from itertools import product
 
 import pandas as pd
 import torch
 
-from stages.lib.device import choose_device
+from stages.lib.device import take_device
 from stages.lib.feature_cache import FeatureCache, TrainingData
 from stages.lib.feature_shares import take_share
-from stages.lib.files import SCRATCH, fingerprint, locked, write
+from stages.lib.files import write_csv
 from stages.lib.heads import HIDDEN
+from stages.lib.params import Params
 from stages.lib.saturation import saturated_share
 from stages.lib.stage import run_stage
+from stages.lib.states import kept_states
 from stages.lib.training import Run
 from stages.lib.transfer import TransferModel, make_model_from_settings
 from stages.lib.transfer_training import train_seeds
-from stages.variants.params import VariantsParams, list_variants
+from stages.variants.studies import list_variants
 
-INPUTS = ["models/backbone.pt", "data/split.npz", "data/features/about.json"]
 CURVES = "norm variant seed epoch train_loss val_loss val_accuracy grad_norm clip_fraction clip_coefficient".split()
 UPDATES = ["update_ratio", "learned_eps", "saturated_at_start", "saturated"]
 FRN_EPS = "head.norm.eps_l"  # one per unit
@@ -50,28 +51,24 @@ def describe_run(run: Run, data: TrainingData, untrained: TransferModel) -> list
     ]
 
 
-def main(params: VariantsParams, study: str) -> None:
-    variants = list_variants(params, study)
+def main(params: Params, study: str) -> None:
+    variants, device = list_variants(params, study), take_device(params)
     own = params.variants
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
-    data = take_share(cache.training_data(), own.percent)
+    data, inputs = take_share(cache.training_data(device), own.percent), ["models/backbone.pt", *cache.files()]
     common = asdict(params.train) | cache.model_settings | {"epochs": own.epochs, "clip": None}
-    scratch, rows = SCRATCH / "variants" / study, []
-    states = scratch / "states"
-    with locked(scratch, f"the study of {study}"):
-        for norm in params.norms:
-            for name, changes in variants.items():
-                settings = common | {"norm": norm} | changes
-                folder = states / fingerprint([settings, own.percent], INPUTS)
-                runs, _ = train_seeds(f"{norm}, {study} {name}", settings, own.seeds, backbone, data, folder)
-                for run in runs:
-                    untrained = make_model_from_settings(settings | {"seed": run.seed}, backbone).to(choose_device())
-                    rows += [{"norm": norm, "variant": name} | row for row in describe_run(run, data, untrained)]
-        table = pd.DataFrame(rows)[[*CURVES, *UPDATES]].astype(dict.fromkeys(UPDATES, float))
-        write(f"plots/variants/{study}.csv", lambda path: table.to_csv(path, index=False, float_format="%.6g"))
-        shutil.rmtree(states)
+    rows = []
+    for norm, (name, changes) in product(params.norms, variants.items()):
+        settings, title = common | {"norm": norm} | changes, f"{norm}, {study} {name}"
+        with kept_states(f"variants/{study}/{norm}-{name}", title, [settings, own.percent], inputs) as states:
+            runs, _ = train_seeds(title, settings, own.seeds, backbone, data, states, device)
+        for run in runs:
+            untrained = make_model_from_settings(settings | {"seed": run.seed}, backbone).to(device)
+            rows += [{"norm": norm, "variant": name} | row for row in describe_run(run, data, untrained)]
+    table = pd.DataFrame(rows)[[*CURVES, *UPDATES]].astype(dict.fromkeys(UPDATES, float))
+    write_csv(f"plots/variants/{study}.csv", table, "%.6g")
 
 
 if __name__ == "__main__":
-    run_stage(main, "study", timing="variants/{}", schema=VariantsParams)
+    run_stage(main, "study", timing="variants/{}")

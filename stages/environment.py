@@ -1,0 +1,24 @@
+"""Record what decides results beside parameters, files and code: torch, the device, the precision really used.
+
+DVC cannot see these, so this stage always runs. The others depend on what it writes: they run again where that changed.
+"""
+
+from pathlib import Path
+
+from stages.lib.device import ENVIRONMENT, choose_device, describe_device, find_environment
+from stages.lib.files import file_sha256, write_json
+from stages.lib.params import Params
+from stages.lib.stage import run_stage
+
+
+def main(params: Params) -> None:
+    device, weights = choose_device(params.device), Path(params.backbone.weights)
+    found = find_environment(params, device)
+    own = file_sha256(weights) if weights.is_file() else None  # the content of a user's own file
+    write_json(ENVIRONMENT, found | {"weights_sha256": own})
+    precision = ", ".join(f"{section} {found['precision'][section]}" for section in ("features", "train"))
+    print(f"torch {found['torch']} computes on {device.type} ({describe_device(device)}); precision: {precision}")
+
+
+if __name__ == "__main__":
+    run_stage(main, timing=None)
