@@ -43,6 +43,7 @@ def make_findings(rng, rates, seeds=6, placement="vector"):
         tests=compare_over_images(predictions, NORMS),
         clip=1.0,
         placement=placement,
+        block_bn_statistics="frozen",
     )
 
 
@@ -80,9 +81,12 @@ def test_an_effect_that_correction_takes_away_is_not_called_significant(rng):
 
 def test_the_recommended_norms_are_those_close_to_the_best(rng):
     text = wording.recommend_norm(make_findings(rng, DIFFERENT))
-    assert text.startswith("BatchNorm and LayerNorm are within 0.5 points") and "Avoid FRN" in text
+    assert (
+        text.startswith("BatchNorm and LayerNorm are within 0.5 points") and "FRN on a pooled vector was below" in text
+    )
+    assert text.endswith("So nothing is recommended against FRN.")
     text = wording.recommend_norm(make_findings(rng, EQUAL))
-    assert text.startswith("BatchNorm, LayerNorm and FRN are within") and "Avoid" not in text
+    assert text.startswith("BatchNorm, LayerNorm and FRN are within") and "below" not in text
     text = wording.recommend_norm(make_findings(rng, EQUAL | {"layernorm-noclip": 0.9}))
     assert text.startswith("Start with LayerNorm.")
 
@@ -108,6 +112,21 @@ def test_a_study_of_one_norm_has_a_ranking_of_two(rng):
     text = wording.describe_ranking(replace(findings, norms=["frn"], metrics=alone))
     assert text.startswith("FRN, clipped has the highest") and "before FRN, no clipping with" in text
     assert "lowest" not in text
+
+
+@pytest.mark.parametrize("seeds", [1, 9])
+def test_of_one_norm_nothing_is_said_beside_others(rng, seeds):
+    findings = make_findings(rng, EQUAL | {"frn-clip": 0.9}, seeds)
+    rows, tests = (table[table["contrast"].str.startswith("FRN: ")] for table in (findings.contrasts, findings.tests))
+    alone = replace(findings, norms=["frn"], contrasts=rows, tests=tests)
+    assert wording.describe_significance(alone, "norms") == "FRN alone was studied: there is no contrast between norms."
+    assert wording.recommend_norm(alone) == "FRN alone was studied: which norm to choose is left open."
+    text = wording.describe_significance(alone, "clipping")
+    verdict = (
+        "is significant after Holm's correction: FRN: clipped" if seeds == 9 else "is not significant after Holm's"
+    )
+    assert f"the only contrast of clipping {verdict}" in text and text.endswith(f" of {seeds} cases.")
+    assert f"With {seeds} paired seed{'s' if seeds > 1 else ''}" in wording.describe_power(alone)
 
 
 def test_claims_are_set_beside_what_was_found(rng):
