@@ -22,11 +22,11 @@ import pandas as pd
 from IPython.display import Image, Markdown
 from matplotlib.ticker import MaxNLocator
 
-from stages.lib import wording
-from stages.lib.labels import split_key
-from stages.lib.params import load_params
-from stages.lib.plotting import COLORS, DPI
-from stages.lib.results import load_results, tabulate
+from stages.core.params import load_params
+from stages.models.configurations import color_of, split_key
+from stages.reporting import wording
+from stages.reporting.plotting import DPI
+from stages.reporting.results import load_results, tabulate
 
 params = load_params()
 results = load_results(params.norms)
@@ -65,7 +65,7 @@ Image("plots/figures/accuracy.png")
 # %%
 def draw_configuration(key: str) -> plt.Figure:
     """Three panels: loss, gradient norm, landscape."""
-    curves, surface, color = results.curves[key], results.landscapes[key], COLORS[split_key(key)[0]]
+    curves, surface, color = results.curves[key], results.landscapes[key], color_of(split_key(key)[0])
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.2))
     for _, run in curves.groupby("seed"):
         left.plot(run["epoch"], run["train_loss"], color=color, ls=":", lw=1)
@@ -167,5 +167,5 @@ Image("plots/errors/contested.png")
 # ## In practice
 
 # %%
-advice = [wording.recommend_norm(findings), wording.explain_frn(findings), wording.recommend_clipping(findings)]
+advice = [wording.recommend_norm(findings), wording.explain_distances(findings), wording.recommend_clipping(findings)]
 Markdown("\n\n".join(advice))

@@ -4,10 +4,10 @@ import sys
 
 import torch
 
-from stages.lib.backbone_weights import describe, load_weights
-from stages.lib.files import write, write_json
-from stages.lib.params import Params
-from stages.lib.stage import run_stage
+from stages.core.files import write, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.models.imagenet_weights import describe, load_weights
 
 
 def main(params: Params) -> None:

@@ -7,17 +7,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.lib.checkpoint import load_checkpoint
-from stages.lib.curvature import extreme_eigenvalues, flatten, move_head, pool_block, spread, weights_of
-from stages.lib.curvature_measures import HeadCurvature, measure_pair, summarize, tabulate_grid
-from stages.lib.device import choose_dtype, take_device
-from stages.lib.evaluation import evaluate
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write_csv, write_json
-from stages.lib.loss_surface import random_direction
-from stages.lib.params import Curvature, Params, configuration_key
-from stages.lib.stage import run_stage
-from stages.lib.transfer import TransferModel, make_model_from_settings, rebuild_model
+from stages.core.checkpoints import load_checkpoint
+from stages.core.device import choose_dtype, take_device
+from stages.core.files import write_csv, write_json
+from stages.core.params import Curvature, Params
+from stages.core.stage import run_stage
+from stages.data.feature_cache import FeatureCache
+from stages.measure.head_curvature import HeadCurvature, measure_pair, summarize, tabulate_grid
+from stages.measure.hessian import extreme_eigenvalues, flatten, move_head, pool_block, spread, weights_of
+from stages.measure.loss_surface import random_direction
+from stages.models.configurations import make_key
+from stages.models.transfer_model import TransferModel, make_model_from_settings, rebuild_model
+from stages.training.evaluation import evaluate
 
 
 def measure_seed(
@@ -35,7 +36,7 @@ def measure_seed(
 
 
 def main(params: Params, norm: str, mode: str) -> None:
-    key, settings = configuration_key(norm, mode), params.curvature
+    key, settings = make_key(norm, mode), params.curvature
     backbone = torch.load("models/backbone.pt", weights_only=True)
     device = take_device(params)
     dtype = choose_dtype(params.train.precision, device)

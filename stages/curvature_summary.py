@@ -1,12 +1,12 @@
 """Draw the curvature of all configurations, and say what of it goes along with the generalization gap."""
 
-from stages.lib.curvature_figures import FIGURES, draw_correlations
-from stages.lib.curvature_results import correlate_with_gap, load_curvature, summarize_correlations
-from stages.lib.files import write_csv, write_json
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.stage import run_stage
-from stages.lib.statistics import ALPHA
+from stages.core.files import write_csv, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.measure.paired_tests import ALPHA
+from stages.reporting.curvature_figures import FIGURES, draw_correlations
+from stages.reporting.curvature_results import correlate_with_gap, load_curvature, summarize_correlations
+from stages.reporting.plotting import save_figure
 
 
 def main(params: Params) -> None:

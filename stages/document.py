@@ -4,14 +4,14 @@ import json
 
 import typst
 
-from stages.lib import wording
-from stages.lib.files import read_json, write
-from stages.lib.labels import LABELS
-from stages.lib.params import Params
-from stages.lib.published import CAVEAT
-from stages.lib.results import tabulate
-from stages.lib.stage import run_stage
-from stages.lib.wording import Findings, load_findings
+from stages.core.files import read_json, write
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.models.configurations import label_of
+from stages.reporting import wording
+from stages.reporting.published import CAVEAT
+from stages.reporting.results import tabulate
+from stages.reporting.wording import Findings, load_findings
 
 TEMPLATES = {"document": "report", "slides": "slides"}
 TITLE = "Which normalization should a new head use, and does gradient clipping help?"
@@ -32,7 +32,7 @@ def write_sentences(findings: Findings) -> dict[str, str]:
         "errors": wording.describe_errors(findings),
         "head": wording.describe_head(findings.placement),
         "block_statistics": wording.describe_block_statistics(findings.block_bn_statistics),
-        "frn": wording.explain_frn(findings),
+        "distances": wording.explain_distances(findings),
         "recommend_norm": wording.recommend_norm(findings),
         "recommend_clipping": wording.recommend_clipping(findings),
     }
@@ -46,12 +46,13 @@ def gather_data(params: Params) -> dict:
     train, images = params.train, params.data.images or 50_000
     return {
         "title": TITLE,
-        "subtitle": f"{wording.join([LABELS[norm] for norm in params.norms])} heads on MobileNetV2, for CIFAR-10",
+        "subtitle": f"{wording.join([label_of(norm) for norm in params.norms])} heads on MobileNetV2, for CIFAR-10",
         "weights": backbone["weights"],
         "image_size": backbone["image_size"],
         "frozen": f"features[0:{backbone['trainable_from']}]",
         "trained": list(dict.fromkeys([f"features.{backbone['trainable_from']}", "features.18"])),
-        "comparison": f"{wording.count(len(params.keys), 'configuration')}: {wording.count(len(params.norms), 'norm')}",
+        "comparison": f"{wording.count(len(findings.metrics), 'configuration')}: "
+        f"{wording.count(len(params.norms), 'norm')}",
         "seeds": wording.count(findings.seeds, "seed"),
         "clip": f"{params.clip:g}",
         "training_images": f"{images:,}",

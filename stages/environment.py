@@ -5,10 +5,10 @@ DVC cannot see these, so this stage always runs. The others depend on what it wr
 
 from pathlib import Path
 
-from stages.lib.device import ENVIRONMENT, choose_device, describe_device, find_environment
-from stages.lib.files import file_sha256, write_json
-from stages.lib.params import Params
-from stages.lib.stage import run_stage
+from stages.core.device import ENVIRONMENT, choose_device, describe_device, find_environment
+from stages.core.files import file_sha256, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
 
 
 def main(params: Params) -> None:

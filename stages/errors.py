@@ -1,28 +1,29 @@
 """Confusion matrices, accuracy per class, and galleries of the test images that are misclassified or contested."""
 
-from stages.lib.captions import caption_of_study
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.error_figures import (
+from stages.core.files import write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import CIFAR10Data
+from stages.measure.misclassified import accuracy_per_class, contested_images, hardest_images, summarize_errors
+from stages.models.configurations import list_keys
+from stages.reporting.captions import caption_of_study
+from stages.reporting.error_figures import (
     draw_accuracy_per_class,
     draw_confusion,
     draw_images,
     title_of_dispute,
     title_of_errors,
 )
-from stages.lib.errors import accuracy_per_class, contested_images, hardest_images, summarize_errors
-from stages.lib.files import write_json
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.predictions import load_predictions
-from stages.lib.stage import run_stage
+from stages.reporting.plotting import save_figure
+from stages.training.predictions import load_predictions
 
 GALLERY = 40  # images
 
 
 def main(params: Params) -> None:
-    predictions = load_predictions(params.keys)
+    predictions = load_predictions(list_keys(params.norms))
     images = CIFAR10Data.load().images("test")
-    models = len(params.keys) * len(params.seeds)
+    models = len(list_keys(params.norms)) * len(params.seeds)
     caption = f"{caption_of_study(len(params.seeds))}; {len(images)} test images"
     hardest, contested = hardest_images(predictions), contested_images(predictions)
     figures = {

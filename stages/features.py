@@ -1,10 +1,10 @@
 """Compute the frozen trunk's output once per image and augmented view."""
 
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.device import take_device
-from stages.lib.feature_extraction import fill_cache, load_trunk, make_clean_parts, make_view
-from stages.lib.params import Params
-from stages.lib.stage import run_stage
+from stages.core.device import take_device
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import CIFAR10Data
+from stages.data.feature_extraction import fill_cache, load_trunk, make_clean_parts, make_view
 
 
 def main(params: Params) -> None:

@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.lib.checkpoint import load_checkpoint
-from stages.lib.device import choose_dtype, take_device
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write_csv, write_json
-from stages.lib.gradient_statistics import Batches, clip_coefficients, collect_moments, describe
-from stages.lib.params import Gradients, Params, configuration_key
-from stages.lib.stage import run_stage
-from stages.lib.transfer import rebuild_model
+from stages.core.checkpoints import load_checkpoint
+from stages.core.device import choose_dtype, take_device
+from stages.core.files import write_csv, write_json
+from stages.core.params import Gradients, Params
+from stages.core.stage import run_stage
+from stages.data.feature_cache import FeatureCache
+from stages.measure.gradient_moments import Batches, clip_coefficients, collect_moments, describe
+from stages.models.configurations import make_key
+from stages.models.transfer_model import rebuild_model
 
 SUMMARY = ("grad_norm", "grad_to_weight", "cosine", "snr_median", "snr_above_1", "clip_fraction", "clip_coefficient")
 
@@ -25,7 +26,7 @@ def draw_batches(cache: FeatureCache, settings: Gradients) -> Batches:
 
 
 def main(params: Params, norm: str, mode: str) -> None:
-    key, settings = configuration_key(norm, mode), params.gradients
+    key, settings = make_key(norm, mode), params.gradients
     backbone = torch.load("models/backbone.pt", weights_only=True)
     device = take_device(params)
     dtype = choose_dtype(params.train.precision, device)

@@ -2,16 +2,16 @@
 
 import pandas as pd
 
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.files import StageError, read_json, write_csv, write_json
-from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
-from stages.lib.image_labels import describe_recipe, name_variant
-from stages.lib.image_studies import list_variants
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.predictions import load_predictions
-from stages.lib.reference_contrasts import compare_with_first
-from stages.lib.stage import run_stage
+from stages.core.files import StageError, read_json, write_csv, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import CIFAR10Data
+from stages.measure.reference_contrasts import compare_with_first
+from stages.reporting.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
+from stages.reporting.image_labels import describe_recipe, name_variant
+from stages.reporting.plotting import save_figure
+from stages.training.image_studies import list_variants
+from stages.training.predictions import load_predictions
 
 
 def main(params: Params, study: str) -> None:

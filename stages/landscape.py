@@ -4,19 +4,20 @@ import numpy as np
 import torch
 import tqdm
 
-from stages.lib.checkpoint import load_checkpoint
-from stages.lib.cifar10 import save_arrays
-from stages.lib.device import take_device
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write_json
-from stages.lib.loss_surface import compute_surface, cosine, measure_surface, random_direction
-from stages.lib.params import Params, configuration_key
-from stages.lib.stage import run_stage
-from stages.lib.transfer import rebuild_model
+from stages.core.checkpoints import load_checkpoint
+from stages.core.device import take_device
+from stages.core.files import write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import save_arrays
+from stages.data.feature_cache import FeatureCache
+from stages.measure.loss_surface import compute_surface, cosine, measure_surface, random_direction
+from stages.models.configurations import make_key
+from stages.models.transfer_model import rebuild_model
 
 
 def main(params: Params, norm: str, mode: str) -> None:
-    key, settings, device = configuration_key(norm, mode), params.landscape, take_device(params)
+    key, settings, device = make_key(norm, mode), params.landscape, take_device(params)
     checkpoint = load_checkpoint(f"models/{key}/seed{params.seeds[0]}.pt")
     model = rebuild_model(checkpoint, torch.load("models/backbone.pt", weights_only=True)).to(device)
     cache = FeatureCache()

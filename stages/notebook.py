@@ -7,10 +7,10 @@ import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
-from stages.lib.files import write_text
-from stages.lib.labels import name_of
-from stages.lib.params import Params
-from stages.lib.stage import run_stage
+from stages.core.files import write_text
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.models.configurations import list_keys, name_of
 
 SOURCE = Path("stages/analysis.py")
 TARGET = Path("plots/documents/analysis")
@@ -38,7 +38,7 @@ def make_notebook(script: str, keys: list[str]) -> nbformat.NotebookNode:
 
 
 def main(params: Params) -> None:
-    notebook = make_notebook(SOURCE.read_text(encoding="utf-8"), params.keys)
+    notebook = make_notebook(SOURCE.read_text(encoding="utf-8"), list_keys(params.norms))
     quiet = ["--log-level=ERROR"]  # no warning that a kernel of this machine talks to it unencrypted
     client = NotebookClient(notebook, timeout=600, record_timing=False, kernel_name="python3", extra_arguments=quiet)
     client.execute()

@@ -1,11 +1,11 @@
 """Fetch and verify CIFAR-10, split it, measure the training part, and draw it."""
 
-from stages.lib.cifar10 import CIFAR10Data, compute_statistics, make_split, save_arrays
-from stages.lib.cifar10_sources import load_cifar10
-from stages.lib.files import write_json
-from stages.lib.params import Params
-from stages.lib.plotting import draw_class_distribution, draw_samples, save_figure
-from stages.lib.stage import run_stage
+from stages.core.files import write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import CIFAR10Data, compute_statistics, make_split, save_arrays
+from stages.data.cifar10_sources import load_cifar10
+from stages.reporting.plotting import draw_class_distribution, draw_samples, save_figure
 
 
 def main(params: Params) -> None:

@@ -1,12 +1,12 @@
 """Draw the figures and sum the study up, from the result files of all configurations."""
 
-from stages.lib.figures import FIGURES
-from stages.lib.files import write_csv, write_json
-from stages.lib.headlines import combine_curves, headline_metrics
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.results import load_results, summarize_study
-from stages.lib.stage import run_stage
+from stages.core.files import write_csv, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.reporting.figures import FIGURES
+from stages.reporting.headlines import combine_curves, headline_metrics
+from stages.reporting.plotting import save_figure
+from stages.reporting.results import load_results, summarize_study
 
 
 def main(params: Params) -> None:

@@ -2,15 +2,16 @@
 
 import pandas as pd
 
-from stages.lib.captions import caption_of_study
-from stages.lib.contrast_figures import draw_contrasts
-from stages.lib.contrasts import compare_over_images, compare_over_seeds
-from stages.lib.files import write_csv, write_json
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.predictions import load_predictions
-from stages.lib.stage import run_stage
-from stages.lib.statistics import ALPHA, smallest_p
+from stages.core.files import write_csv, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.measure.contrasts import compare_over_images, compare_over_seeds
+from stages.measure.paired_tests import ALPHA, smallest_p
+from stages.models.configurations import list_keys
+from stages.reporting.captions import caption_of_study
+from stages.reporting.contrast_figures import draw_contrasts
+from stages.reporting.plotting import save_figure
+from stages.training.predictions import load_predictions
 
 
 def write_table(name: str, table: pd.DataFrame) -> None:
@@ -18,7 +19,7 @@ def write_table(name: str, table: pd.DataFrame) -> None:
 
 
 def main(params: Params) -> None:
-    predictions = load_predictions(params.keys)
+    predictions = load_predictions(list_keys(params.norms))
     seeds, images = compare_over_seeds(predictions, params.norms), compare_over_images(predictions, params.norms)
     write_table("seeds", seeds)
     write_table("images", images)

@@ -5,17 +5,19 @@ from pathlib import Path
 
 import torch
 
-from stages.lib.checkpoint import save_checkpoint
-from stages.lib.device import take_device
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import file_sha256, write_json
-from stages.lib.params import Params, configuration_key
-from stages.lib.stage import run_stage
-from stages.lib.states import kept_states
-from stages.lib.summary import finish_runs, summarize_configuration, write_tables
-from stages.lib.training import Run
-from stages.lib.transfer import assert_block_statistics_frozen
-from stages.lib.transfer_training import train_seeds
+from stages.core.checkpoints import save_checkpoint
+from stages.core.device import take_device
+from stages.core.files import file_sha256, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.core.states import kept_states
+from stages.data.feature_cache import FeatureCache
+from stages.models.configurations import make_key
+from stages.models.norms import load_norm
+from stages.models.transfer_model import assert_block_statistics_frozen
+from stages.training.from_features import train_seeds
+from stages.training.loop import Run
+from stages.training.run_metrics import finish_runs, summarize_configuration, write_tables
 
 
 def save_run(path: Path, run: Run, settings: dict, metrics: dict, cache: FeatureCache) -> None:
@@ -35,11 +37,12 @@ def save_run(path: Path, run: Run, settings: dict, metrics: dict, cache: Feature
 
 
 def main(params: Params, norm: str, mode: str) -> dict:
-    key, device = configuration_key(norm, mode), take_device(params)
+    key, device = make_key(norm, mode), take_device(params)
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
     settings = asdict(params.train) | cache.model_settings | {"norm": norm, "clip": getattr(params, mode)}
-    with kept_states(f"train/{key}", f"training of {key}", settings, ["models/backbone.pt", *cache.files()]) as states:
+    inputs, code = ["models/backbone.pt", *cache.files()], [train_seeds, FeatureCache, load_norm(norm).make_layer]
+    with kept_states(f"train/{key}", f"training of {key}", settings, inputs, code) as states:
         runs, timing = train_seeds(key, settings, params.seeds, backbone, cache.training_data(device), states, device)
     if settings["block_bn_statistics"] == "frozen":
         for run in runs:

@@ -4,19 +4,19 @@ from dataclasses import asdict
 
 import torch
 
-from stages.lib.checkpoint import save_checkpoint
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.costs import count_multiply_adds, count_parameters, measure_latency
-from stages.lib.device import choose_dtype, take_device
-from stages.lib.files import read_json, write_json
-from stages.lib.image_data import load_image_data, load_part
-from stages.lib.image_model import ImageClassifier, make_image_classifier
-from stages.lib.image_studies import find_variant
-from stages.lib.image_training import train_image_seeds
-from stages.lib.params import Params
-from stages.lib.stage import run_stage
-from stages.lib.states import kept_states
-from stages.lib.summary import finish_runs, summarize_configuration, write_tables
+from stages.core.checkpoints import save_checkpoint
+from stages.core.device import choose_dtype, take_device
+from stages.core.files import read_json, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.core.states import kept_states
+from stages.data.cifar10 import CIFAR10Data
+from stages.data.images import load_image_data, load_part
+from stages.models.costs import count_multiply_adds, count_parameters, measure_latency
+from stages.models.image_classifier import ImageClassifier, make_image_classifier
+from stages.training.from_images import train_image_seeds
+from stages.training.image_studies import find_variant
+from stages.training.run_metrics import finish_runs, summarize_configuration, write_tables
 
 INPUTS = ["data/cifar10.npz", "data/split.npz", "data/stats.json"]
 TRAIN_EVAL = 10_000  # training images on which training accuracy is measured, without augmentation
@@ -28,12 +28,13 @@ def main(params: Params, study: str, variant: str) -> dict:
     colors = {"mean": about["mean"], "std": about["std"]}
     device = take_device(params)
     dtype = choose_dtype(recipe.precision, device)
+    code = [train_image_seeds, load_image_data, make_image_classifier]
     identity = [recipe.of_one_seed(), network, settings, str(dtype)]
 
     def make(seed: int) -> ImageClassifier:
         return make_image_classifier(network, seed=seed, product_dtype=dtype, **colors, **settings)
 
-    with kept_states(f"{study}/{variant}", f"training of {variant} in {study}", identity, INPUTS) as states:
+    with kept_states(f"{study}/{variant}", f"training of {variant} in {study}", identity, INPUTS, code) as states:
         images = load_image_data(data, recipe.augmentation_seed, recipe.percent, device)
         runs, timing = train_image_seeds(f"{study} {variant}", make, recipe, images, states, device)
     train = images.images[:TRAIN_EVAL], images.labels[:TRAIN_EVAL]

@@ -17,18 +17,19 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from stages.lib.backbone import LAST, Trunk, make_features
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.device import COMPILE_FROM, choose_device, choose_dtype
-from stages.lib.feature_cache import FeatureCache, TrainingData
-from stages.lib.feature_extraction import BATCH_SIZE, Part, make_extractor, write_parts
-from stages.lib.files import SCRATCH, read_json, write_json
-from stages.lib.heads import make_head
-from stages.lib.params import load_params
-from stages.lib.progress import Progress
-from stages.lib.training import Run, advance, side_by_side
-from stages.lib.transfer import make_model
-from stages.lib.transfer_training import make_optimizer
+from stages.core.device import COMPILE_FROM, choose_device, choose_dtype
+from stages.core.files import SCRATCH, read_json, write_json
+from stages.core.params import load_params
+from stages.core.progress import Progress
+from stages.data.cifar10 import CIFAR10Data
+from stages.data.feature_cache import FeatureCache, TrainingData
+from stages.data.feature_extraction import BATCH_SIZE, Part, make_extractor, write_parts
+from stages.models.configurations import list_keys
+from stages.models.heads import make_head
+from stages.models.transfer_model import make_model
+from stages.models.trunk import LAST, Trunk, make_features
+from stages.training.from_features import make_optimizer
+from stages.training.loop import Run, advance, side_by_side
 
 SLICE = 4096  # images through the cached path
 PLAIN_SLICE = 512  # images through the plain loop
@@ -117,7 +118,7 @@ def measure_cached(data: CIFAR10Data, about: dict, seeds: list[int], batch_size:
 
 def main() -> None:
     params, about, data = load_params(), read_json("models/backbone.json"), CIFAR10Data.load()
-    epochs = len(params.keys) * len(params.seeds) * params.train.epochs
+    epochs = len(list_keys(params.norms)) * len(params.seeds) * params.train.epochs
     train, val = len(data.split["train"]), len(data.split["val"])
     forwards = (
         params.features.views * train + min(params.features.train_eval_images, train) + val + len(data.split["test"])

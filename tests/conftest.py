@@ -12,10 +12,13 @@ import pytest
 import torch
 from dvc.utils.hydra import apply_overrides
 
-from stages.lib.device import has_bfloat16
+from stages.core.device import has_bfloat16
+from stages.core.params import load_params
 from tests.checkout import copy_working_tree, is_source
 
 ROOT = Path(__file__).parent.parent
+STUDIED = load_params(ROOT / "params.yaml").norms
+ALWAYS = {"environment", "code"}  # the stages that record what DVC cannot see
 needs_bfloat16 = pytest.mark.skipif(
     not has_bfloat16(torch.device("cpu")), reason="this processor emulates bfloat16: slow, and rounded otherwise"
 )

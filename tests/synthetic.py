@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from dvc.utils.hydra import apply_overrides
 
-from stages.lib.params import MODES
-from stages.lib.predictions import Predictions
+from stages.models.configurations import MODES
+from stages.training.predictions import Predictions
 
 IMAGES = 200  # in the test set
 COMMITTED_SEEDS = 3

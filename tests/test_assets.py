@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from stages.lib import assets
-from stages.lib.assets import (
+from stages.core import assets
+from stages.core.assets import (
     AssetError,
     decoding,
     download,
@@ -27,7 +27,7 @@ from stages.lib.assets import (
     first_that_works,
     run_client,
 )
-from stages.lib.files import StageError
+from stages.core.files import StageError
 from tests.conftest import ROOT
 
 CONTENT = bytes(itertools.islice(itertools.cycle(range(251)), 7000))
@@ -343,7 +343,7 @@ def test_of_two_processes_one_fetches_and_the_other_waits(serve, cache):
         connection.sendall(CONTENT[3000:])
 
     server = serve(answer)
-    code = f"from stages.lib.assets import download; download({server.url!r}, 'file', 'sha256', {DIGEST!r})"
+    code = f"from stages.core.assets import download; download({server.url!r}, 'file', 'sha256', {DIGEST!r})"
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     first = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
     assert asked.wait(60)

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 import torchvision.transforms.functional as tv
 
-from stages.lib.augment import PADDING, crop_and_flip, draw_augmentation
+from stages.data.augmentation import PADDING, crop_and_flip, draw_augmentation
 
 
 def test_the_same_images_as_torchvision_one_by_one(rng):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torchvision.models import mobilenet_v2
 
-from stages.lib import backbone_weights
-from stages.lib.assets import AssetError, find_cache
-from stages.lib.backbone import IMAGENET_MEAN, IMAGENET_STD, Trunk, make_features, standardize_like_imagenet
-from stages.lib.backbone_weights import describe, load_weights
-from stages.lib.files import file_sha256
+from stages.core.assets import AssetError, find_cache
+from stages.core.files import file_sha256
+from stages.models import imagenet_weights as backbone_weights
+from stages.models.imagenet_weights import describe, load_weights
+from stages.models.trunk import IMAGENET_MEAN, IMAGENET_STD, Trunk, make_features, standardize_like_imagenet
 from tests.conftest import ROOT
 
 

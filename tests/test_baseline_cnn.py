@@ -2,7 +2,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stages.lib.baseline_cnn import make_baseline_cnn
+from stages.baseline.network import make_baseline_cnn
 
 
 def test_the_network_is_the_one_described():

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torchvision.models import mobilenet_v2
 
-from stages.lib.cifar10_sources import load_cifar10
+from stages.data.cifar10_sources import load_cifar10
 from tests.conftest import ROOT, TINY, Checkout, copy_repository
 from tests.test_cifar10 import write_official_release
 

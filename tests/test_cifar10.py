@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.lib import cifar10_sources
-from stages.lib.assets import AssetError
-from stages.lib.cifar10 import CIFAR10Data, compute_statistics, make_split, stratified_take
-from stages.lib.cifar10_sources import SHA256, load_cifar10, read_npm_package, read_tar, verify
+from stages.core.assets import AssetError
+from stages.data import cifar10_sources
+from stages.data.cifar10 import CIFAR10Data, compute_statistics, make_split, stratified_take
+from stages.data.cifar10_sources import SHA256, load_cifar10, read_npm_package, read_tar, verify
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib.cka import compute_linear_cka
+from stages.unfreezing.cka import compute_linear_cka
 
 SHAPES = [(50, 7, 5), (20, 60, 90), (30, 4, 400)]  # images, features, features: both ways of computing it
 

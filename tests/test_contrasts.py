@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.lib.contrasts import compare_over_images, compare_over_seeds, list_contrasts
-from stages.lib.predictions import Predictions
+from stages.measure.contrasts import compare_over_images, compare_over_seeds, list_contrasts
+from stages.training.predictions import Predictions
 
 NORMS = ["batchnorm", "layernorm", "frn"]
 

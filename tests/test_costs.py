@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torchvision.models import MobileNet_V2_Weights
 
-from stages.lib import costs
-from stages.lib.baseline_cnn import make_baseline_cnn
-from stages.lib.costs import count_multiply_adds, count_parameters, evaluating, measure_latency
-from stages.lib.mobilenetv2 import MobileNetV2, MobileNetV2Settings
+from stages.baseline.network import make_baseline_cnn
+from stages.mobilenetv2.network import MobileNetV2, MobileNetV2Settings
+from stages.models import costs
+from stages.models.costs import count_multiply_adds, count_parameters, evaluating, measure_latency
 
 
 def test_multiply_adds_of_a_convolution_and_a_dense_layer():

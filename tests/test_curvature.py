@@ -13,7 +13,8 @@ from scipy.stats import norm as normal
 from threadpoolctl import threadpool_info
 from torch import nn
 
-from stages.lib.curvature import (
+from stages.measure.head_curvature import PATH, SLICE, HeadCurvature, measure_pair, summarize, tabulate_grid
+from stages.measure.hessian import (
     HeadHessian,
     ball_sharpness,
     box_sharpness,
@@ -32,12 +33,11 @@ from stages.lib.curvature import (
     spread,
     weights_of,
 )
-from stages.lib.curvature_measures import PATH, SLICE, HeadCurvature, measure_pair, summarize, tabulate_grid
-from stages.lib.curvature_results import MEASURES, CurvatureResults, correlate_with_gap, rank_correlation
-from stages.lib.heads import make_head
-from stages.lib.loss_surface import random_direction
-from stages.lib.norms import FilterResponseNorm
-from stages.lib.transfer import make_model
+from stages.measure.loss_surface import random_direction
+from stages.models.heads import make_head
+from stages.models.norms.frn import FilterResponseNorm
+from stages.models.transfer_model import make_model
+from stages.reporting.curvature_results import MEASURES, CurvatureResults, correlate_with_gap, rank_correlation
 
 NORMS = {
     "batchnorm": lambda: nn.BatchNorm1d(4),

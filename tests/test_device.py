@@ -5,8 +5,8 @@ import joblib
 import pytest
 import torch
 
-from stages.lib import device
-from stages.lib.device import (
+from stages.core import device
+from stages.core.device import (
     ENVIRONMENT,
     choose_device,
     choose_dtype,
@@ -16,8 +16,8 @@ from stages.lib.device import (
     move_if_it_fits,
     take_device,
 )
-from stages.lib.files import StageError, write_json
-from stages.lib.params import load_params
+from stages.core.files import StageError, write_json
+from stages.core.params import load_params
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")

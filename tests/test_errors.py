@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.lib.errors import accuracy_per_class, contested_images, hardest_images, summarize_errors
-from stages.lib.predictions import Predictions
+from stages.measure.misclassified import accuracy_per_class, contested_images, hardest_images, summarize_errors
+from stages.training.predictions import Predictions
 
 LABELS = np.arange(10)
 RIGHT = np.eye(10, dtype=np.float32)

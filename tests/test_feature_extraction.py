@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import feature_extraction
-from stages.lib.augment import crop_and_flip, draw_augmentation
-from stages.lib.backbone import IMAGENET_MEAN, IMAGENET_STD, Trunk
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.feature_extraction import make_clean_parts, make_extractor, make_view, write_parts
-from stages.lib.files import StageError, write_json
-from stages.lib.transfer import make_model
+from stages.core.files import StageError, write_json
+from stages.data import feature_extraction
+from stages.data.augmentation import crop_and_flip, draw_augmentation
+from stages.data.cifar10 import CIFAR10Data
+from stages.data.feature_cache import FeatureCache
+from stages.data.feature_extraction import make_clean_parts, make_extractor, make_view, write_parts
+from stages.models.transfer_model import make_model
+from stages.models.trunk import IMAGENET_MEAN, IMAGENET_STD, Trunk
 from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
@@ -139,7 +139,7 @@ def test_freed_memory_is_not_fetched_from_the_system_again():
     """Pages that the system supplies while 40 MB are used again and again: 10,000 each time, or none after a while."""
     code = """
 import resource, torch
-from stages.lib.feature_extraction import keep_freed_memory
+from stages.data.feature_extraction import keep_freed_memory
 keep_freed_memory()
 for _ in range(30):
     torch.ones(10_000_000)

@@ -11,12 +11,13 @@ from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from torchvision.models import mobilenet_v2
 
-from stages.lib import curvature_figures, figures
-from stages.lib.curvature_results import CurvatureResults, load_curvature
-from stages.lib.error_figures import draw_confusion
-from stages.lib.params import MODES, NORMS
-from stages.lib.plotting import DPI
-from stages.lib.results import Results
+from stages.models.configurations import MODES
+from stages.reporting import curvature_figures, figures
+from stages.reporting.curvature_results import CurvatureResults, load_curvature
+from stages.reporting.error_figures import draw_confusion
+from stages.reporting.plotting import DPI
+from stages.reporting.results import Results
+from tests.conftest import STUDIED
 from tests.synthetic import repeat_seeds
 from tests.test_contrasts import make_predictions
 
@@ -41,7 +42,7 @@ def make_surface(height: float) -> dict[str, np.ndarray]:
 def load(committed):
     """The committed results of some norms; the landscapes, which git does not keep, are made up."""
 
-    def load(norms=NORMS) -> Results:
+    def load(norms=STUDIED) -> Results:
         keys = [f"{norm}-{mode}" for norm in norms for mode in MODES]
         return Results(
             norms=list(norms),
@@ -61,7 +62,7 @@ def load(committed):
 def curvature(committed, monkeypatch) -> CurvatureResults:
     with monkeypatch.context() as context:
         context.chdir(committed)
-        return load_curvature(list(NORMS))
+        return load_curvature(STUDIED)
 
 
 @pytest.mark.parametrize("name", ["gradient_layers", "update_ratios"])

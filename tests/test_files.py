@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from stages.lib import files
-from stages.lib.files import StageError, locked, replace_folder, write, write_csv, write_json, write_text
+from stages.core import files
+from stages.core.files import StageError, locked, replace_folder, write, write_csv, write_json, write_text
 
 
 def test_a_failing_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.gradient_statistics import (
+from stages.measure.gradient_moments import (
     LayerMoments,
     clip_coefficients,
     collect_moments,
@@ -13,7 +13,7 @@ from stages.lib.gradient_statistics import (
     mean_cosine,
     noise_scale,
 )
-from stages.lib.transfer import make_model
+from stages.models.transfer_model import make_model
 
 
 @pytest.fixture

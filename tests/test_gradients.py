@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.lib.gradients import BINS, EDGES, GradientTracker, clip_gradients, magnitude_shares
+from stages.training.gradient_tracking import BINS, EDGES, GradientTracker, clip_gradients, magnitude_shares
 
 
 @pytest.fixture

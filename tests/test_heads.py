@@ -2,8 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.dropout import Dropout, seed_dropout
-from stages.lib.heads import HEADS, make_head
+from stages.core.params import NORMS
+from stages.models.dropout import Dropout, seed_dropout
+from stages.models.heads import make_head
 
 
 def make(norm, placement="vector", dropout_rate=0.5, seed=0):
@@ -11,7 +12,7 @@ def make(norm, placement="vector", dropout_rate=0.5, seed=0):
 
 
 @pytest.mark.parametrize("placement", ["vector", "spatial"])
-@pytest.mark.parametrize("norm", HEADS)
+@pytest.mark.parametrize("norm", NORMS)
 def test_a_head_is_the_sequence_that_the_study_describes(norm, placement):
     """Written out with torch's own functions; the map is (N, H, W, C)."""
     torch.manual_seed(0)
@@ -24,6 +25,13 @@ def test_a_head_is_the_sequence_that_the_study_describes(norm, placement):
         expected = hidden / (1 + 1e-5) ** 0.5
     elif norm == "layernorm":
         expected = F.layer_norm(hidden, (256,))
+    elif norm == "rmsnorm":
+        expected = F.rms_norm(hidden, (256,), eps=1e-5)
+    elif norm == "groupnorm":
+        groups = hidden.unflatten(-1, (32, 8))  # eight units each, over the positions of a map if there is one
+        dims = (-1,) if placement == "vector" else (1, 2, -1)
+        variance, mean = torch.var_mean(groups, dims, correction=0, keepdim=True)
+        expected = ((groups - mean) / (variance + 1e-5).sqrt()).flatten(-2)
     elif placement == "vector":
         expected = hidden / (hidden**2 + 1e-4 + 1e-6).sqrt()
     else:
@@ -34,7 +42,7 @@ def test_a_head_is_the_sequence_that_the_study_describes(norm, placement):
 
 
 def test_all_heads_start_from_the_same_fc_weights():
-    heads = [make(norm, placement, seed=7) for norm in HEADS for placement in ("vector", "spatial")]
+    heads = [make(norm, placement, seed=7) for norm in NORMS for placement in ("vector", "spatial")]
     for head in heads[1:]:
         for layer in ("fc1", "fc2"):
             for name in ("weight", "bias"):
@@ -77,7 +85,7 @@ def test_every_dropout_of_a_model_draws_its_own_numbers():
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ValueError, match="batchnorm, layernorm, frn"):
-        make_head("groupnorm", 12, seed=0)
+    with pytest.raises(ValueError, match=", ".join(NORMS)):
+        make_head("instancenorm", 12, seed=0)
     with pytest.raises(ValueError, match="vector, spatial"):
         make("frn", placement="pixel")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib.augment import draw_augmentation
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.image_data import load_image_data
+from stages.data.augmentation import draw_augmentation
+from stages.data.cifar10 import CIFAR10Data
+from stages.data.images import load_image_data
 
 CPU = torch.device("cpu")
 

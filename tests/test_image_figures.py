@@ -3,10 +3,10 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from stages.lib.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images, find_frontier
-from stages.lib.image_labels import describe_recipe, name_variant
-from stages.lib.params import load_params
-from stages.lib.predictions import Predictions
+from stages.core.params import load_params
+from stages.reporting.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images, find_frontier
+from stages.reporting.image_labels import describe_recipe, name_variant
+from stages.training.predictions import Predictions
 from tests.conftest import ROOT
 
 

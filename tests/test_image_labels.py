@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from stages.lib.image_labels import count, describe_recipe, name_variant
-from stages.lib.image_studies import list_variants
-from stages.lib.image_training import OPTIMIZERS, SCHEDULES
-from stages.lib.params import Params, load_params
+from stages.core.params import Params, load_params
+from stages.reporting.image_labels import count, describe_recipe, name_variant
+from stages.training.from_images import OPTIMIZERS, SCHEDULES
+from stages.training.image_studies import list_variants
 from tests.conftest import ROOT
 
 

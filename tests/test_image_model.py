@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stages.lib.image_model import NETWORKS, ImageClassifier, make_image_classifier
-from stages.lib.mobilenetv2 import VARIANTS
-from stages.lib.small_cnn import NORMS
+from stages.mobilenetv2.network import VARIANTS
+from stages.models.image_classifier import NETWORKS, ImageClassifier, make_image_classifier
+from stages.small_cnn.network import NORMS
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 EVERY_NETWORK = [

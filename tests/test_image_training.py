@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.lib.image_data import ImageData
-from stages.lib.image_studies import STUDIES, find_variant, list_variants
-from stages.lib.image_training import OPTIMIZERS, SCHEDULES, Recipe, train_image_seeds
-from stages.lib.params import ParamsError, load_params
+from stages.core.params import ParamsError, load_params
+from stages.data.images import ImageData
+from stages.training.from_images import OPTIMIZERS, SCHEDULES, Recipe, train_image_seeds
+from stages.training.image_studies import STUDIES, find_variant, list_variants
 from tests.conftest import ROOT
 
 

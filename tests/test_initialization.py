@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torchvision.models import mobilenet_v2
 
-from stages.lib.initialization import initialize_like_torch, initialize_like_torchvision
-from stages.lib.mobilenetv2 import MobileNetV2, MobileNetV2Settings
+from stages.mobilenetv2.network import MobileNetV2, MobileNetV2Settings
+from stages.models.initialization import initialize_like_torch, initialize_like_torchvision
 
 
 def make_layers():

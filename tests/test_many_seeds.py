@@ -7,13 +7,14 @@ import pandas as pd
 import pypdf
 
 from stages import document, statistics
-from stages.lib.params import NORMS, load_params
+from stages.core.params import load_params
+from tests.conftest import STUDIED
 from tests.synthetic import make_study
 
 
 def test_thirty_seeds_are_tested_and_reported(committed, tmp_path, monkeypatch):
     """The report's other pictures are the committed ones, which take longer to draw than all else."""
-    make_study(committed, tmp_path, seeds=30, norms=list(NORMS))
+    make_study(committed, tmp_path, seeds=30, norms=STUDIED)
     for name in ("plots/figures", "plots/curvature_figures", "plots/errors"):
         shutil.copytree(committed / name, tmp_path / name)
     for name in ("metrics/curvature.json", "metrics/errors.json"):

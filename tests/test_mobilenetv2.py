@@ -5,7 +5,7 @@ from torch import nn
 from torchvision.models.mobilenetv2 import MobileNetV2 as TorchvisionMobileNetV2
 from torchvision.models.mobilenetv2 import _make_divisible
 
-from stages.lib.mobilenetv2 import (
+from stages.mobilenetv2.network import (
     ACTIVATIONS,
     STRIDES,
     VARIANTS,

@@ -1,6 +1,6 @@
 import pandas as pd
 
-from stages.lib import neighbour_wording as wording
+from stages.neighbours import neighbour_wording as wording
 
 
 def test_shares_where_transfer_leads_everywhere_somewhere_and_nowhere():

@@ -6,15 +6,15 @@ import pypdf
 import pytest
 import torch
 
-from stages.lib.backbone import Trunk
-from stages.lib.image_model import make_image_classifier
-from stages.lib.representations import replace_blocks
-from stages.lib.results import percent
-from stages.lib.transfer import rebuild_model
+from stages.models.image_classifier import make_image_classifier
+from stages.models.transfer_model import rebuild_model
+from stages.models.trunk import Trunk
+from stages.reporting.results import percent
 from stages.small_cnn_sweep.sweep_report import draw_sweep
+from stages.unfreezing.layer_outputs import replace_blocks
+from tests.conftest import ALWAYS
 from tests.test_pipeline import stages_run
 
-ALWAYS = {"environment"}  # whose findings the others depend on
 TINY = {
     "baseline": ["baseline.epochs=2", "baseline.seeds=[0,1]", "baseline.percents=[50,100]", "baseline.batch_size=16"],
     "small_cnn": ["small_cnn.epochs=2", "small_cnn.norms=[groupnorm,layernorm]", "small_cnn.batch_size=16"],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib.norms import FilterResponseNorm
+from stages.models.norms.frn import FilterResponseNorm
 
 
 def frn_in_numpy(x, gamma, beta, eps, tau=None):
@@ -72,7 +72,7 @@ def test_the_gradient_on_a_vector_does_not_cancel():
 def test_second_derivatives_on_a_vector():
     x = torch.tensor([[0.3], [-1.2]], dtype=torch.float64, requires_grad=True)
     eps = torch.tensor([0.5], dtype=torch.float64, requires_grad=True)
-    from stages.lib.norms import UnitExtentNormalize
+    from stages.models.norms.frn import UnitExtentNormalize
 
     assert torch.autograd.gradcheck(UnitExtentNormalize.apply, (x, eps), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(UnitExtentNormalize.apply, (x, eps))

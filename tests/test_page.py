@@ -15,11 +15,10 @@ from dvc.render.match import match_defs_renderers
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-from stages.lib.files import read_json, write_json
-from stages.lib.headlines import combine_curves, headline_metrics
-from stages.lib.labels import name_of
-from stages.lib.params import load_params
-from stages.lib.plotting import COLORS
+from stages.core.files import read_json, write_json
+from stages.core.params import load_params
+from stages.models.configurations import color_of, list_keys, name_of
+from stages.reporting.headlines import combine_curves, headline_metrics
 from tests.charts import Chart, read_chart
 from tests.conftest import ROOT, Checkout
 
@@ -71,7 +70,7 @@ def means(table: pd.DataFrame, series: str, x: str, y: str) -> dict[tuple, pd.Se
 def check_overlay(spec: dict, tables: Tables, column: str) -> None:
     parts = []
     for rev, folder in tables.items():
-        for key in load_params(path=folder / "params.yaml").keys:
+        for key in list_keys(load_params(path=folder / "params.yaml").norms):
             table = pd.read_csv(folder / f"plots/curves/{key}.csv")
             parts.append(table.assign(rev=rev, configuration=name_of(key)))
     chart = read_chart(spec)
@@ -143,7 +142,11 @@ def load_charts(folder: Path, revisions: list[str] | None = None) -> dict[str, d
 
 
 def charts_expected(folder: Path) -> set[str]:
-    single = {f"plots/{part}/{key}.csv" for part in SINGLE for key in load_params(path=folder / "params.yaml").keys}
+    single = {
+        f"plots/{part}/{key}.csv"
+        for part in SINGLE
+        for key in list_keys(load_params(path=folder / "params.yaml").norms)
+    }
     return single | {*OVERLAYS, *TABLES}
 
 
@@ -239,8 +242,8 @@ def test_known_norms_keep_their_colours_and_a_new_one_has_its_own(committed):
     colours = read_chart(spec).legends["mean over seeds"]
     names = {f"{norm}, {mode}" for norm in ("BatchNorm", "FRN", "groupnorm", "instancenorm") for mode in MODES}
     assert set(colours) == names and len(set(colours.values())) == len(names)
-    assert colours["BatchNorm, no clipping"] == COLORS["batchnorm"]
-    assert colours["FRN, no clipping"] == COLORS["frn"]
+    assert colours["BatchNorm, no clipping"] == color_of("batchnorm")
+    assert colours["FRN, no clipping"] == color_of("frn")
     before = read_chart(committed["plots/curves.csv"]).legends["mean over seeds"]
     assert all(before[name] == colour for name, colour in colours.items() if name in before)
 
@@ -258,7 +261,7 @@ def test_a_single_epoch_is_drawn(committed):
 
 def test_the_combined_files_are_those_of_the_configurations(monkeypatch):
     monkeypatch.chdir(ROOT)
-    keys = load_params().keys
+    keys = list_keys(load_params().norms)
     lines = (ROOT / "plots/curves.csv").read_text().splitlines()
     rows = []
     for key in keys:
@@ -302,7 +305,9 @@ def test_the_page_is_ordered_for_a_reader(committed):
         "plots/statistics/seeds.csv",
         "plots/statistics/images.csv",
     }
-    assert {place["section"] for place in places.values() if place["single"]} == set(map(name_of, load_params().keys))
+    assert {place["section"] for place in places.values() if place["single"]} == set(
+        map(name_of, list_keys(load_params().norms))
+    )
 
     sections = re.findall(r'^      "(.+)": /', words_script(), re.M)
     order = [name for section in sections for name in names if places[name]["section"] == section]

@@ -1,6 +1,5 @@
 """What DVC's users rely on: dependencies, staleness, the run-cache, experiments, metrics and plots."""
 
-import ast
 import functools
 import hashlib
 import json
@@ -19,8 +18,11 @@ from dvc_data.hashfile.hash_info import HashInfo
 from dvc_data.hashfile.tree import Tree
 from ruamel.yaml import YAML
 
-from stages.lib.files import file_sha256, write_json
-from tests.conftest import ROOT, Checkout
+from stages.code import CODE, find_fingerprints
+from stages.core.files import file_sha256, write_json
+from stages.core.fingerprints import Reach
+from stages.core.params import load_params
+from tests.conftest import ALWAYS, ROOT, Checkout
 
 KEYS = [f"{norm}-{mode}" for norm in ("batchnorm", "layernorm", "frn") for mode in ("noclip", "clip")]
 CLIPPED = [key for key in KEYS if key.endswith("-clip")]
@@ -44,46 +46,34 @@ def module_of(stage: dict) -> str:
     return module
 
 
-def imported_modules(path: Path) -> set[Path]:
-    """The modules of this repository that a file imports, directly."""
-    names = set()
-    for node in ast.walk(ast.parse((ROOT / path).read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    paths = {Path(*name.split(".")).with_suffix(".py") for name in names if name.startswith("stages.")}
-    return {path for path in paths if (ROOT / path).exists()}
-
-
-def import_closure(path: Path) -> set[Path]:
-    found, waiting = set(), {path}
-    while waiting:
-        current = waiting.pop()
-        found.add(current)
-        waiting |= imported_modules(current) - found
-    return found
+def code_of(stage: dict) -> list[str]:
+    """The keys of metrics/code.json that a stage depends on."""
+    files = [entry for entry in stage.get("params", []) if isinstance(entry, dict)]
+    return [key for entry in files for key in entry.get(CODE, [])]
 
 
 @pytest.mark.parametrize("name", load_stages())
-def test_declared_python_dependencies_are_the_imports(name):
-    """Of the stage's own script and of what else it runs, such as the notebook's source."""
+def test_every_stage_depends_on_what_its_code_does(name):
+    """On the record of its own script, and on that of norms where it reaches one: they are looked up by their names."""
     stage = load_stages()[name]
-    declared = {Path(dep) for dep in stage["deps"] if dep.endswith(".py")}
-    scripts = {path for path in declared if path.parent != Path("stages/lib")}
-    assert Path(*module_of(stage).split(".")).with_suffix(".py") in scripts
-    assert declared == set().union(*map(import_closure, scripts))
+    if name.split()[1] in ALWAYS:
+        return
+    reach = Reach(ROOT)
+    reach.run(module_of(stage))
+    keys = code_of(stage)
+    assert keys[0] == module_of(stage).removeprefix("stages.")
+    assert ("stages.models.norms", "load_norm") not in reach.pieces or any(key.startswith("norms.") for key in keys)
+    assert not [dep for dep in stage.get("deps", []) if dep.endswith(".py") and dep != "stages/analysis.py"]
+
+
+def test_the_committed_fingerprints_are_those_of_the_code(committed):
+    found = find_fingerprints(load_params(committed / "params.yaml").norms, committed)
+    assert json.loads((committed / CODE).read_text()) == found
 
 
 def test_every_stage_is_described_and_named_like_its_script():
     for name, stage in load_stages().items():
         assert stage["desc"] and module_of(stage).split(".")[-1] == name.split()[1]
-
-
-def test_the_library_imports_no_stage():
-    for path in (ROOT / "stages/lib").glob("*.py"):
-        for module in imported_modules(path.relative_to(ROOT)):
-            assert module.parts[:2] == ("stages", "lib"), f"{path} imports {module}"
 
 
 # Pipeline -> how its results are checked, and the precision of the machine that they come from. Where the features come
@@ -123,7 +113,7 @@ def test_the_lock_file_agrees_with_the_code(committed, pipeline, options, precis
     with computed_in(committed, precision):
         done = subprocess.run(dvc, cwd=committed, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert stages_run(done.stdout) <= {"environment"}, done.stdout
+    assert stages_run(done.stdout) <= ALWAYS, done.stdout
     assert "didn't change, skipping" in done.stdout
 
 
@@ -146,7 +136,7 @@ def reference_run(committed, tmp_path_factory) -> Checkout:
 
 def test_the_reference_runs_lock_file_agrees_with_the_code(reference_run):
     output = reference_run.run("dvc", "repro", "--dry", "--allow-missing")
-    assert stages_run(output) == {"environment"}
+    assert stages_run(output) == ALWAYS
 
 
 Hashes = dict[str, tuple[str, int]]  # path -> MD5, ending in .dir for a folder, and bytes
@@ -256,7 +246,7 @@ def find_changed(checkout: Checkout, path: str) -> set[str]:
 
 def test_a_second_repro_runs_nothing_but_the_look_at_the_environment(tiny):
     assert len(stages_run(tiny.first_output)) == 34
-    assert stages_run(tiny.run("dvc", "repro")) == {"environment"}
+    assert stages_run(tiny.run("dvc", "repro")) == ALWAYS
     assert tiny.run("git", "status", "--porcelain") == ""
 
 
@@ -306,10 +296,10 @@ def test_another_weights_file_under_the_same_path_is_noticed(scratch_copy):
     scratch_copy.set_params("backbone.weights=own.pth", "backbone.image_size=32")
     scratch_copy.run("dvc", "repro", "backbone")
     first = scratch_copy.read_json("models/backbone.json")["sha256"]
-    assert stages_run(scratch_copy.run("dvc", "repro", "backbone")) == {"environment"}
+    assert stages_run(scratch_copy.run("dvc", "repro", "backbone")) == ALWAYS
     state = torch.load(weights, weights_only=True)
     torch.save(state | {"0.1.bias": state["0.1.bias"] + 1}, weights)
-    assert stages_run(scratch_copy.run("dvc", "repro", "backbone")) == {"environment", "backbone"}
+    assert stages_run(scratch_copy.run("dvc", "repro", "backbone")) == ALWAYS | {"backbone"}
     assert scratch_copy.read_json("models/backbone.json")["sha256"] == file_sha256(weights) != first
 
 
@@ -337,8 +327,7 @@ def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_withou
     output = scratch_copy.run_preloaded("dvc", "repro")
     stages = ("train", "landscape", "gradients", "curvature")
     followers = {f"{stage}@{key}" for stage in stages for key in CLIPPED}
-    assert stages_run(output) == followers | {
-        "environment",
+    assert stages_run(output) == followers | ALWAYS | {
         "curvature_summary",
         "statistics",
         "errors",
@@ -349,7 +338,7 @@ def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_withou
 
     scratch_copy.set_params("clip=1.0")
     output = scratch_copy.run("dvc", "repro")
-    assert stages_run(output) == {"environment"}
+    assert stages_run(output) == ALWAYS
     assert output.count("is cached - skipping run") == 18
     assert scratch_copy.run("git", "status", "--porcelain", "metrics", "plots", "dvc.lock") == ""
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stages.lib import feature_extraction
+from stages.data import feature_extraction
 from tests.conftest import ROOT
 
 SOURCES = sorted(ROOT.glob("stages/**/*.py"))
@@ -32,7 +32,7 @@ for owner, names in {os: ["sched_getaffinity", "pidfd_open"], signal: ["SIGKILL"
             delattr(owner, name)
 for module in sys.argv[1:]:
     importlib.import_module(module)
-from stages.lib.files import locked
+from stages.core.files import locked
 from pathlib import Path
 with locked(Path(sys.argv[0]).parent / "folder", "work"):
     pass

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.files import StageError
-from stages.lib.predictions import Predictions, load_predictions
+from stages.core.files import StageError
+from stages.training.predictions import Predictions, load_predictions
 
 
 @pytest.fixture

@@ -8,8 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.lib.image_labels import describe_recipe, name_variant
-from stages.lib.neighbour_wording import (
+from stages.baseline.share_figures import LEVELS
+from stages.core.params import load_params
+from stages.measure.paired_tests import ALPHA, smallest_p
+from stages.models.configurations import list_keys
+from stages.models.norms import frn
+from stages.neighbours.neighbour_wording import (
     describe_batch_sizes,
     describe_common_lrs,
     describe_contrasts,
@@ -20,14 +24,9 @@ from stages.lib.neighbour_wording import (
     describe_speed,
     describe_unfreezing,
 )
-from stages.lib.params import NORMS as HEADS
-from stages.lib.params import load_params
-from stages.lib.results import percent, tabulate
-from stages.lib.share_figures import LEVELS
-from stages.lib.statistics import ALPHA, smallest_p
-from stages.lib.variants_wording import describe_variants
-from stages.lib.wording import (
-    FRN_OTHERWISE,
+from stages.reporting.image_labels import describe_recipe, name_variant
+from stages.reporting.results import percent, tabulate
+from stages.reporting.wording import (
     describe_correlations,
     describe_curvature,
     describe_errors,
@@ -37,10 +36,12 @@ from stages.lib.wording import (
     tabulate_contrasts,
     worse_in_every_seed,
 )
-from tests.conftest import committed_files
+from stages.variants.variants_wording import describe_variants
+from tests.conftest import STUDIED, committed_files
 
 ROOT = committed_files()
 README = (ROOT / "README.md").read_text()
+KEYS = list_keys(STUDIED)
 
 
 def read(path: str) -> dict:
@@ -53,7 +54,7 @@ def assert_table(header: list[str], rows: list[list[str]]) -> None:
 
 
 def test_the_results_table_is_the_committed_metrics():
-    keys = load_params(ROOT / "params.yaml").keys
+    keys = KEYS
     assert_table(*tabulate({key: read(f"metrics/train/{key}.json") for key in keys}))
 
 
@@ -183,7 +184,7 @@ def test_the_price_of_half_precision_is_the_committed_comparison():
 
 
 def test_the_durations_are_the_committed_ones():
-    keys = load_params(ROOT / "params.yaml").keys
+    keys = KEYS
     files = {
         "prepare": ["prepare"],
         "backbone": ["backbone"],
@@ -208,15 +209,13 @@ def test_the_durations_are_the_committed_ones():
 def test_the_figures_from_other_machines_are_the_committed_ones():
     text, params = " ".join(README.split()), load_params(ROOT / "params.yaml")
     h100, amx = "metrics/other_machines/h100", "metrics/other_machines/amx"
-    seconds = [read(f"{h100}/timing/{key}.json")["seconds"] / 60 for key in params.keys]
+    seconds = [read(f"{h100}/timing/{key}.json")["seconds"] / 60 for key in KEYS]
     alone = read(f"{h100}/epoch_alone.json")["seconds"]
     assert f"the features took {read(f'{h100}/timing/features.json')['seconds']:.0f} seconds" in text
     assert f"an epoch {alone:.1f} seconds where one configuration trains alone" in text
     assert f"at the same time took {min(seconds):.1f} to {max(seconds):.1f} minutes each" in text
     name = "test_accuracy"
-    distances = [
-        abs(read(f"metrics/train/{key}.json")[name] - read(f"{h100}/train/{key}.json")[name]) for key in params.keys
-    ]
+    distances = [abs(read(f"metrics/train/{key}.json")[name] - read(f"{h100}/train/{key}.json")[name]) for key in KEYS]
     assert f"within {100 * max(distances):.2f} points of those above" in text
     plain = pd.read_csv(ROOT / h100 / "mobilenetv2_plain.csv")
     assert f"in {len(plain)} epochs and one seed on an H100, the plain network's validation accuracy reached" in text
@@ -229,16 +228,16 @@ def test_the_figures_from_other_machines_are_the_committed_ones():
     features = found["compile_seconds"] + (found["seconds"] - found["compile_seconds"]) / done
     assert f"computed {done:.0%} of the features after {found['seconds'] / 60:.1f}" in text
     timing = ROOT / "metrics/timing"
-    rest = sum(read(file)["seconds"] for file in timing.glob("*.json") if file.stem not in {"features", *params.keys})
+    rest = sum(read(file)["seconds"] for file in timing.glob("*.json") if file.stem not in {"features", *KEYS})
     study = features + 2 * sum(trained) + rest
     assert len(trained) == len(params.norms) and f"that would make {study / 60:.0f} minutes for a whole study" in text
     avx2, reference = "metrics/other_machines/avx2", "metrics/reference"
     seconds = {file.stem: read(file)["seconds"] / 60 for file in (ROOT / avx2 / "timing").glob("*.json")}
     assert {name for name in seconds if not name.startswith("predictions")} == {f.stem for f in timing.glob("*.json")}
-    training = sum(seconds[key] for key in params.keys)
+    training = sum(seconds[key] for key in KEYS)
     assert f"in a fresh clone took {sum(seconds.values()):.1f} minutes on two cores" in text
     assert f"{seconds['features']:.1f} of them features and {training:.1f} training" in text
-    for key, seed in product(params.keys, params.seeds):
+    for key, seed in product(KEYS, params.seeds):
         here, there = (read(f"{folder}/train/{key}.json") for folder in (avx2, reference))
         assert here[f"test_accuracy_seed{seed}"] == there[f"test_accuracy_seed{seed}"], (key, seed)
 
@@ -250,7 +249,7 @@ def test_the_sentences_in_short_hold_for_the_committed_metrics():
         tuple(key.split("-")): [
             100 * read(f"metrics/train/{key}.json")[f"test_accuracy_seed{seed}"] for seed in params.seeds
         ]
-        for key in params.keys
+        for key in KEYS
     })  # fmt: skip
     means = points.mean()
     others = points[["batchnorm", "layernorm"]]
@@ -305,8 +304,8 @@ def test_the_limits_of_the_reference_runs_tests_are_those_of_its_seeds(reference
 def test_the_reference_runs_first_seeds_are_as_close_to_the_studys_as_the_page_says(reference):
     params = load_params(ROOT / "params.yaml")
     names = [f"test_accuracy_seed{seed}" for seed in params.seeds]
-    own = {key: read(f"metrics/train/{key}.json") for key in params.keys}
-    differences = 100 * np.array([[own[key][n] - reference.metrics[key][n] for n in names] for key in params.keys])
+    own = {key: read(f"metrics/train/{key}.json") for key in KEYS}
+    differences = 100 * np.array([[own[key][n] - reference.metrics[key][n] for n in names] for key in KEYS])
     text = " ".join(README.split())
     assert f"by at most {np.abs(differences).max():.2f} points for a single model" in text
     assert f"{np.abs(differences.mean(1)).max():.2f} for a mean" in text
@@ -332,7 +331,7 @@ def test_the_reference_runs_durations_are_the_committed_ones(reference):
 
 def test_the_sentence_on_saddles_holds_for_the_committed_metrics():
     """ "About half" for FRN, "a tenth or less" for the others."""
-    for key in load_params(ROOT / "params.yaml").keys:
+    for key in KEYS:
         ratio = read(f"metrics/curvature/{key}.json")["ratio"]
         assert 0.4 < ratio < 0.6 if key.startswith("frn") else ratio <= 0.1, (key, ratio)
 
@@ -345,9 +344,9 @@ def test_the_sentences_on_variants_are_the_side_studies_own():
 def test_the_judgements_on_variants_hold_for_the_committed_results():
     """ "Suits small batches holds here", "of FRN does not", and on the map "within a point of the others"."""
     sizes, placements = (read(f"metrics/variants/{study}.json") for study in ("batch_sizes", "placements"))
-    lost = {norm: sizes[f"val_accuracy_{norm}_128"] - sizes[f"val_accuracy_{norm}_4"] for norm in HEADS}
+    lost = {norm: sizes[f"val_accuracy_{norm}_128"] - sizes[f"val_accuracy_{norm}_4"] for norm in STUDIED}
     assert lost["layernorm"] < 0 < 0.005 < min(lost["batchnorm"], lost["frn"])
-    on_map = [placements[f"val_accuracy_{norm}_spatial"] for norm in HEADS]
+    on_map = [placements[f"val_accuracy_{norm}_spatial"] for norm in STUDIED]
     assert max(on_map) - placements["val_accuracy_frn_spatial"] < 0.01
 
 
@@ -366,17 +365,16 @@ def test_frn_under_another_setting_is_the_committed_experiment():
     }
     plain = pd.read_csv(ROOT / "plots/reference/curves/frn-noclip.csv")
     best = plain[plain["seed"].isin(settings["seeds"])].groupby("seed")["val_accuracy"].max().mean()
-    assert f"from {100 * best:.1f} to {100 * found['val_accuracy']:.1f}%" in FRN_OTHERWISE
+    assert f"from {100 * best:.1f} to {100 * found['val_accuracy']:.1f}%" in frn.qualify_distance("vector")
     distances = [100 * (reference["layernorm"] - accuracy) for accuracy in (found["test_accuracy"], reference["frn"])]
-    assert (
-        "FRN ended {:.1f} points below LayerNorm under the recipe, instead of {:.1f}".format(*distances)
-        in FRN_OTHERWISE
-    )
+    assert "FRN ended {:.1f} points below LayerNorm under the recipe, instead of {:.1f}".format(
+        *distances
+    ) in frn.qualify_distance("vector")
     text = " ".join(README.split())
-    assert FRN_OTHERWISE in text
+    assert frn.qualify_distance("vector") in text
     assert f"test accuracy {percent(found, 'test_accuracy')}%, where the first three seeds" in text
-    layernorm, batchnorm, frn = (f"{100 * accuracy:.2f}%" for accuracy in reference.values())
-    assert f"have {layernorm} for LayerNorm, {batchnorm} for BatchNorm and {frn} for FRN" in text
+    means = (f"{100 * accuracy:.2f}%" for accuracy in reference.values())
+    assert "have {} for LayerNorm, {} for BatchNorm and {} for FRN".format(*means) in text
 
 
 def test_the_weights_named_are_those_that_were_used():

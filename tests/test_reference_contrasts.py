@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from stages.lib.predictions import Predictions
-from stages.lib.reference_contrasts import compare_with_first
+from stages.measure.reference_contrasts import compare_with_first
+from stages.training.predictions import Predictions
 
 IMAGES = 200
 

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib.backbone import Trunk, make_features
-from stages.lib.representation_figures import draw_embedding, draw_maps, draw_similarity
-from stages.lib.representations import (
+from stages.models.trunk import Trunk, make_features
+from stages.unfreezing.layer_outputs import (
     compare_layers,
     embed,
     pool,
@@ -12,6 +11,7 @@ from stages.lib.representations import (
     replace_blocks,
     share_of_like_neighbors,
 )
+from stages.unfreezing.representation_figures import draw_embedding, draw_maps, draw_similarity
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from matplotlib import pyplot as plt
 
-from stages.lib.figures import FIGURES
-from stages.lib.plotting import COLORS, save_figure
-from stages.lib.results import load_results, summarize_study
+from stages.models.configurations import color_of
+from stages.reporting.figures import FIGURES
+from stages.reporting.plotting import save_figure
+from stages.reporting.results import load_results, summarize_study
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_curves_show_mean_and_range_of_every_configuration(results):
     line = figure.axes[3].lines[0]
     expected = results.curves["batchnorm-noclip"].groupby("epoch")["val_accuracy"].mean()
     np.testing.assert_allclose(line.get_ydata(), expected)
-    assert line.get_color() == COLORS["batchnorm"]
+    assert line.get_color() == color_of("batchnorm")
     plt.close(figure)
 
 

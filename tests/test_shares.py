@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.lib.share_figures import Comparison, draw_bars, draw_shares, first_epoch_at
-from stages.lib.shares import choose_share
+from stages.baseline.share_figures import Comparison, draw_bars, draw_shares, first_epoch_at
+from stages.data.shares import choose_share
 
 
 def test_a_share_is_stratified_and_depends_on_its_size_alone():

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stages.lib.dropout import Dropout
-from stages.lib.small_cnn import LAYERS, NORMS, make_small_cnn
+from stages.models.dropout import Dropout
+from stages.small_cnn.network import LAYERS, NORMS, make_small_cnn
 
 CONVOLUTION_WEIGHTS = [
     3 * 20 * 9,  # C1

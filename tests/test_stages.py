@@ -13,12 +13,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.backbone import Trunk, make_features
-from stages.lib.device import COMPILE_FROM
-from stages.lib.feature_extraction import make_extractor
-from stages.lib.labels import name_of
-from stages.lib.predictions import Predictions
-from stages.lib.transfer import rebuild_model
+from stages.core.device import COMPILE_FROM
+from stages.data.feature_extraction import make_extractor
+from stages.models.configurations import name_of
+from stages.models.transfer_model import rebuild_model
+from stages.models.trunk import Trunk, make_features
+from stages.training.predictions import Predictions
 from tests.conftest import needs_bfloat16
 
 KEYS = [f"{norm}-{mode}" for norm in ("batchnorm", "layernorm", "frn") for mode in ("noclip", "clip")]

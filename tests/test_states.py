@@ -1,87 +1,55 @@
 import os
-import subprocess
 import sys
-import types
 
 import pytest
 
-from stages.lib import states
-from stages.lib.states import KEPT, digest_code, fingerprint, kept_states
-from tests.conftest import ROOT
+from stages.core import fingerprints
+from stages.core.states import KEPT, identify, kept_states
+
+LOOP = "def train(x):\n    return x + 1\n"
 
 
 @pytest.fixture
-def module(tmp_path, monkeypatch):
-    """A module of the study that is imported beside the real ones."""
-    path = tmp_path / "loop.py"
-    path.write_text("def train(x):\n    return x + 1\n")
-    imported = types.ModuleType("stages.lib.loop")
-    imported.__file__ = str(path)
-    monkeypatch.setitem(sys.modules, "stages.lib.loop", imported)
-    return path
+def train(tmp_path, monkeypatch):
+    """A function of a package that stands where the study would, and the file that it comes from."""
+    package = tmp_path / "stages"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "loop.py").write_text(LOOP)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fingerprints, "parse_module", fingerprints.Module)  # edits are seen at once
+    train = type(sys)("loop")
+    train.__module__, train.__name__ = "stages.loop", "train"
+    return train, package / "loop.py"
 
 
-@pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "features.npy"
-    path.write_text("a")
-    return path
+def test_the_identity_depends_on_settings_inputs_code_and_torch(train, tmp_path, monkeypatch):
+    (function, module), data = train, tmp_path / "features.npy"
 
+    def find(clip=1.0):
+        return identify({"clip": clip}, [data], [function])
 
-def test_the_fingerprint_depends_on_settings_inputs_code_and_torch(module, data, monkeypatch):
-    first = fingerprint({"clip": 1.0}, [data])
-    assert fingerprint({"clip": 1.0}, [data]) == first
-    assert fingerprint({"clip": 0.5}, [data]) != first
-    data.write_text("b")
-    assert fingerprint({"clip": 1.0}, [data]) != first
     data.write_text("a")
-    module.write_text("def train(x):\n    return x + 2\n")
-    assert fingerprint({"clip": 1.0}, [data]) != first
-    module.write_text("def train(x):\n    return x + 1\n")
-    assert fingerprint({"clip": 1.0}, [data]) == first
-    monkeypatch.setattr(states, "version", lambda name: "2.99.0")
-    assert fingerprint({"clip": 1.0}, [data]) != first
-
-
-def test_the_fingerprint_depends_on_the_script_that_runs(tmp_path):
-    """`python -m stages.train` imports no module of that name."""
-    script = tmp_path / "stages/script.py"
-    script.parent.mkdir()
-    (tmp_path / "stages/__init__.py").touch()
-    (tmp_path / "stages/lib").symlink_to(ROOT / "stages/lib")
-
-    def run(number):
-        text = f"from stages.lib.states import fingerprint\nVIEWS = {number}\nprint(fingerprint({{}}, []))\n"
-        script.write_text(text)
-        command = [sys.executable, "-m", "stages.script"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-
-    assert run(1) == run(1) != run(2)
-
-
-@pytest.mark.parametrize(
-    ("text", "same"),
-    [
-        (
-            '"""What it is."""\n\ndef train(x):  # one more\n    """Add one."""\n\n    return (x\n            + 1)\n',
-            True,
-        ),
-        ("def train(x):\n    return x + 1.0\n", False),
-        ("def train(x):\n    x = 'no docstring'\n    return x + 1\n", False),
-        ("def train(x, y=1):\n    return x + 1\n", False),
-    ],
-)
-def test_the_digest_of_code_is_that_of_what_it_does(module, text, same):
-    before = digest_code(module)
-    module.write_text(text)
-    assert (digest_code(module) == before) is same
+    first = find()
+    assert find() == first != find(clip=0.5)
+    data.write_text("bb")
+    assert find() != first
+    data.write_text("a")
+    module.write_text(LOOP.replace("1", "2"))
+    assert find() != first
+    module.write_text(LOOP + "\n\ndef draw():\n    return 3\n")
+    assert find() == first, "what is drawn does not train"
+    module.write_text("import torch\n\n\ndef train(x):\n    return torch.add(x, 1)\n")
+    with_torch = find()
+    monkeypatch.setattr(fingerprints, "version", lambda name: "2.99.0")
+    assert find() != with_torch
 
 
 def test_states_of_the_last_used_settings_are_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def use(number, age):
-        with kept_states("train/frn-clip", "training", number, []) as folder:
+        with kept_states("train/frn-clip", "training", number, [], []) as folder:
             (folder / "seed0.pt").write_text(str(number))
         os.utime(folder, (age, age))
 

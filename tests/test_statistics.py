@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest, permutation_test
 
-from stages.lib.results import test_accuracies as accuracies_of_seeds
-from stages.lib.statistics import (
+from stages.measure.paired_tests import (
     ALPHA,
     compare,
     holm,
@@ -22,6 +21,7 @@ from stages.lib.statistics import (
     smallest_effect,
     smallest_p,
 )
+from stages.reporting.results import test_accuracies as accuracies_of_seeds
 
 
 def enumerated_p(differences):

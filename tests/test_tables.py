@@ -1,6 +1,6 @@
 import pytest
 
-from stages.lib.tables import look_up
+from stages.core.tables import look_up
 
 
 def test_an_entry_is_found_and_an_unknown_name_refused_with_those_there_are():

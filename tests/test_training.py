@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib import training
-from stages.lib.evaluation import evaluate, predict_logits
-from stages.lib.feature_cache import TrainingData
-from stages.lib.gradients import GradientTracker
-from stages.lib.progress import Progress, Stopped
-from stages.lib.training import DivergedError, Run, advance, derive_seed, side_by_side, train_epoch, train_runs
-from stages.lib.transfer import make_model
-from stages.lib.transfer_training import make_optimizer
+from stages.core.progress import Progress, Stopped
+from stages.data.feature_cache import TrainingData
+from stages.models.transfer_model import make_model
+from stages.training import loop as training
+from stages.training.evaluation import evaluate, predict_logits
+from stages.training.from_features import make_optimizer
+from stages.training.gradient_tracking import GradientTracker
+from stages.training.loop import DivergedError, Run, advance, derive_seed, side_by_side, train_epoch, train_runs
 
 CPU = torch.device("cpu")
 

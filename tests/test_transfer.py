@@ -2,8 +2,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.lib.backbone import make_features
-from stages.lib.transfer import PooledReLU6Linear, assert_block_statistics_frozen, make_last_block, make_model
+from stages.models.transfer_model import PooledReLU6Linear, assert_block_statistics_frozen, make_last_block, make_model
+from stages.models.trunk import make_features
 
 
 @pytest.fixture

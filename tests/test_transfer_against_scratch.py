@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from stages.baseline.transfer import find_trained, pool
-from stages.lib.cifar10 import stratified_take
-from stages.lib.feature_extraction import Part
-from stages.lib.files import StageError
-from stages.lib.shares import choose_share
-from stages.lib.transfer import make_model
+from stages.core.files import StageError
+from stages.data.cifar10 import stratified_take
+from stages.data.feature_extraction import Part
+from stages.data.shares import choose_share
+from stages.models.transfer_model import make_model
 from stages.unfreezing.features import sample_clean, take_share
 
 

@@ -3,11 +3,11 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.lib.params import ParamsError, load_params
-from stages.lib.saturation import saturated_share
-from stages.lib.transfer import make_model
-from stages.lib.variants import PANELS, draw_variants, summarize_runs, summarize_variants
+from stages.core.params import ParamsError, load_params
+from stages.measure.saturation import saturated_share
+from stages.models.transfer_model import make_model
 from stages.variants.studies import STUDIES, list_variants
+from stages.variants.variant_figures import PANELS, draw_variants, summarize_runs, summarize_variants
 from tests.conftest import ROOT
 
 

@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from stages.lib import variants_wording as wording
+from stages.variants import variants_wording as wording
 
 
 def make_runs(accuracies: dict, clipped: dict | None = None, ratio: float = 1e-3) -> pd.DataFrame:

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
-from stages.lib.views import draw_views, summarize_views
+from stages.cache_study.view_comparison import draw_views, summarize_views
 
 ACCURACIES = {(1, 0): [0.5, 0.6], (1, 1): [0.7, 0.5], (4, 0): [0.6, 0.8], (4, 1): [0.6, 0.7]}
 

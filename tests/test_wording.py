@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.lib import wording
-from stages.lib.contrasts import compare_over_images, compare_over_seeds
-from stages.lib.wording import Findings
+from stages.measure.contrasts import compare_over_images, compare_over_seeds
+from stages.reporting import wording
+from stages.reporting.wording import Findings
 from tests.test_contrasts import make_predictions
 
 NORMS = ["batchnorm", "layernorm", "frn"]
@@ -100,10 +100,10 @@ def test_the_ranking_is_by_mean_test_accuracy(rng):
 
 
 def test_frn_is_explained_only_where_it_fell_behind_on_a_vector(rng):
-    assert "little more than its sign" in wording.explain_frn(make_findings(rng, DIFFERENT))
-    assert wording.explain_frn(make_findings(rng, EQUAL)) == ""
+    assert "little more than its sign" in wording.explain_distances(make_findings(rng, DIFFERENT))
+    assert wording.explain_distances(make_findings(rng, EQUAL)) == ""
     on_the_map = make_findings(rng, DIFFERENT, placement="spatial")
-    assert wording.explain_frn(on_the_map) == "" and "on the feature map" in wording.recommend_norm(on_the_map)
+    assert wording.explain_distances(on_the_map) == "" and "on the feature map" in wording.recommend_norm(on_the_map)
 
 
 def test_a_study_of_one_norm_has_a_ranking_of_two(rng):

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from stages.lib.captions import caption_of_study
-from stages.lib.files import read_json, write_json
-from stages.lib.image_figures import draw_curves
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.share_figures import LEVELS, WAYS, Comparison, draw_bars, draw_shares, first_epoch_at
-from stages.lib.stage import run_stage
+from stages.baseline.share_figures import LEVELS, WAYS, Comparison, draw_bars, draw_shares, first_epoch_at
+from stages.core.files import read_json, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.reporting.captions import caption_of_study
+from stages.reporting.image_figures import draw_curves
+from stages.reporting.plotting import save_figure
 
 
 def load_comparison(percents: list[float]) -> Comparison:

@@ -7,21 +7,22 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.lib.cifar10 import stratified_take
-from stages.lib.device import take_device
-from stages.lib.evaluation import BATCH_SIZE
-from stages.lib.feature_cache import FeatureCache, TrainingData
-from stages.lib.feature_shares import take_share
-from stages.lib.files import StageError, write_csv, write_json
-from stages.lib.heads import Head, make_head
-from stages.lib.image_studies import take_recipe
-from stages.lib.image_training import train_image_seeds
-from stages.lib.params import Params
-from stages.lib.shares import choose_share
-from stages.lib.stage import run_stage
-from stages.lib.states import kept_states
-from stages.lib.summary import finish_runs, summarize_configuration
-from stages.lib.transfer import TransferModel, make_model
+from stages.core.device import take_device
+from stages.core.files import StageError, write_csv, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.core.states import kept_states
+from stages.data.cifar10 import stratified_take
+from stages.data.feature_cache import FeatureCache, TrainingData
+from stages.data.feature_shares import take_share
+from stages.data.shares import choose_share
+from stages.models.heads import Head, make_head
+from stages.models.norms import load_norm
+from stages.models.transfer_model import TransferModel, make_model
+from stages.training.evaluation import BATCH_SIZE
+from stages.training.from_images import train_image_seeds
+from stages.training.image_studies import take_recipe
+from stages.training.run_metrics import finish_runs, summarize_configuration
 
 
 def load_frozen(cache: FeatureCache, device: torch.device) -> TransferModel:
@@ -67,10 +68,11 @@ def main(params: Params) -> dict:
         return make_head("none", validation.shape[1], seed=seed, **settings)
 
     rows, seconds, inputs = [], {}, ["models/backbone.pt", *cache.files()]
+    code = [train_image_seeds, FeatureCache, take_share, make_head, make_model, load_norm("none").make_layer]
     for percent in study.percents:
         name, own = f"{percent:g}", take_share(data, percent)
         title, identity = f"transfer {name}%", [recipe.of_one_seed(), percent, dropout]
-        with kept_states(f"baseline_transfer/{name}", title, identity, inputs) as states:
+        with kept_states(f"baseline_transfer/{name}", title, identity, inputs, code) as states:
             runs, timing = train_image_seeds(title, make, recipe, own, states, device)
         seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]  # None where every seed was finished
         metrics, _ = finish_runs(runs, tuple(tensor[trained[percent]] for tensor in train), test)

@@ -3,16 +3,17 @@
 import torch
 import tqdm
 
-from stages.lib.checkpoint import load_checkpoint
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.device import choose_dtype, take_device
-from stages.lib.evaluation import BATCH_SIZE, predict_logits
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.feature_extraction import load_trunk
-from stages.lib.files import write_json
-from stages.lib.params import Params
-from stages.lib.stage import run_stage
-from stages.lib.transfer import rebuild_model
+from stages.core.checkpoints import load_checkpoint
+from stages.core.device import choose_dtype, take_device
+from stages.core.files import write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import CIFAR10Data
+from stages.data.feature_cache import FeatureCache
+from stages.data.feature_extraction import load_trunk
+from stages.models.configurations import list_keys
+from stages.models.transfer_model import rebuild_model
+from stages.training.evaluation import BATCH_SIZE, predict_logits
 
 
 def main(params: Params) -> None:
@@ -28,7 +29,7 @@ def main(params: Params) -> None:
 
     backbone = torch.load("models/backbone.pt", weights_only=True)
     metrics = {"images": len(labels), "flipped_max": 0.0, "accuracy_difference_max": 0.0}
-    for key in params.keys:
+    for key in list_keys(params.norms):
         flipped, difference = [], []
         for seed in params.seeds:
             checkpoint = load_checkpoint(f"models/{key}/seed{seed}.pt")

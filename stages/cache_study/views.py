@@ -5,15 +5,16 @@ from dataclasses import asdict, replace
 import pandas as pd
 import torch
 
-from stages.lib.device import take_device
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write_csv, write_json
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.stage import run_stage
-from stages.lib.states import kept_states
-from stages.lib.transfer_training import train_seeds
-from stages.lib.views import draw_views, summarize_views
+from stages.cache_study.view_comparison import draw_views, summarize_views
+from stages.core.device import take_device
+from stages.core.files import write_csv, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.core.states import kept_states
+from stages.data.feature_cache import FeatureCache
+from stages.models.norms import load_norm
+from stages.reporting.plotting import save_figure
+from stages.training.from_features import train_seeds
 
 
 def main(params: Params) -> None:
@@ -23,10 +24,11 @@ def main(params: Params) -> None:
     settings = asdict(params.train) | cache.model_settings | {"norm": params.cache_study.norm, "clip": None}
     data = cache.training_data(device)
     views, inputs = data.views + more.views(device), ["models/backbone.pt", *cache.files(), *more.files()]
+    code = [train_seeds, FeatureCache, load_norm(params.cache_study.norm).make_layer]
     rows = []
     for count in params.cache_study.views:
         name, own = f"training on {count} views", replace(data, views=views[:count])
-        with kept_states(f"cache_study_training/{count}", name, settings, inputs) as states:
+        with kept_states(f"cache_study_training/{count}", name, settings, inputs, code) as states:
             runs, _ = train_seeds(f"{count} views", settings, params.seeds, backbone, own, states, device)
         rows += [{"views": count} | row for run in runs for row in run.history]
     curves = pd.DataFrame(rows)[["views", "seed", "epoch", "train_loss", "val_loss", "val_accuracy"]]

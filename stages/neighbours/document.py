@@ -5,14 +5,14 @@ import json
 import pandas as pd
 import typst
 
-from stages.lib import neighbour_wording as wording
-from stages.lib.files import read_json, write
-from stages.lib.image_labels import count, describe_recipe, name_variant
-from stages.lib.params import Params
-from stages.lib.results import percent
-from stages.lib.share_figures import LEVELS
-from stages.lib.stage import run_stage
-from stages.lib.variants_wording import describe_variants
+from stages.baseline.share_figures import LEVELS
+from stages.core.files import read_json, write
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.neighbours import neighbour_wording as wording
+from stages.reporting.image_labels import count, describe_recipe, name_variant
+from stages.reporting.results import percent
+from stages.variants.variants_wording import describe_variants
 
 
 def read_metrics(study: str, names: list[str]) -> dict[str, dict]:

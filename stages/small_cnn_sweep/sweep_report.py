@@ -7,13 +7,13 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from stages.lib.files import read_json, write_csv, write_json
-from stages.lib.image_figures import add_caption
-from stages.lib.image_labels import OPTIMIZERS, count, name_variant
-from stages.lib.image_studies import list_variants
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.stage import run_stage
+from stages.core.files import read_json, write_csv, write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.reporting.image_figures import add_caption
+from stages.reporting.image_labels import OPTIMIZERS, count, name_variant
+from stages.reporting.plotting import save_figure
+from stages.training.image_studies import list_variants
 
 STUDY = "small_cnn_sweep"
 

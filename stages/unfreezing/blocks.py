@@ -1,6 +1,6 @@
 """The blocks from which on this study trains."""
 
-from stages.lib.params import Params, ParamsError
+from stages.core.params import Params, ParamsError
 
 
 def parse_block(params: Params, text: str) -> int:

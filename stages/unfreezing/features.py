@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.lib.backbone import Trunk
-from stages.lib.cifar10 import CIFAR10Data, stratified_take
-from stages.lib.device import take_device
-from stages.lib.feature_extraction import Part, fill_cache, load_trunk, make_clean_parts, make_view
-from stages.lib.files import StageError
-from stages.lib.params import Params
-from stages.lib.shares import choose_share
-from stages.lib.stage import run_stage
+from stages.core.device import take_device
+from stages.core.files import StageError
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import CIFAR10Data, stratified_take
+from stages.data.feature_extraction import Part, fill_cache, load_trunk, make_clean_parts, make_view
+from stages.data.shares import choose_share
+from stages.models.trunk import Trunk
 from stages.unfreezing.blocks import parse_block
 
 FOLDER = Path("data/unfreezing")

@@ -2,15 +2,15 @@
 
 import torch
 
-from stages.lib.backbone import LAST, Trunk
-from stages.lib.checkpoint import load_checkpoint
-from stages.lib.cifar10 import CIFAR10Data
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write_json
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.representation_figures import draw_embedding, draw_maps, draw_similarity
-from stages.lib.representations import (
+from stages.core.checkpoints import load_checkpoint
+from stages.core.files import write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.data.cifar10 import CIFAR10Data
+from stages.data.feature_cache import FeatureCache
+from stages.models.trunk import LAST, Trunk
+from stages.reporting.plotting import save_figure
+from stages.unfreezing.layer_outputs import (
     compare_layers,
     embed,
     pool,
@@ -18,7 +18,7 @@ from stages.lib.representations import (
     replace_blocks,
     share_of_like_neighbors,
 )
-from stages.lib.stage import run_stage
+from stages.unfreezing.representation_figures import draw_embedding, draw_maps, draw_similarity
 
 # Layers whose maps are drawn, by the name that a reader sees; Keras calls features.14.conv.0 block_13_expand.
 DRAWN = {

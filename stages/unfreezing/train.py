@@ -4,18 +4,19 @@ from dataclasses import asdict
 
 import torch
 
-from stages.lib.checkpoint import save_checkpoint
-from stages.lib.costs import count_multiply_adds, count_parameters
-from stages.lib.determinism import make_convolutions_repeatable
-from stages.lib.device import take_device
-from stages.lib.feature_cache import FeatureCache
-from stages.lib.files import write_json
-from stages.lib.params import Params
-from stages.lib.stage import run_stage
-from stages.lib.states import kept_states
-from stages.lib.summary import finish_runs, summarize_configuration, write_tables
-from stages.lib.transfer import assert_block_statistics_frozen, make_model_from_settings
-from stages.lib.transfer_training import train_seeds
+from stages.core.checkpoints import save_checkpoint
+from stages.core.determinism import make_convolutions_repeatable
+from stages.core.device import take_device
+from stages.core.files import write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.core.states import kept_states
+from stages.data.feature_cache import FeatureCache
+from stages.models.costs import count_multiply_adds, count_parameters
+from stages.models.norms import load_norm
+from stages.models.transfer_model import assert_block_statistics_frozen, make_model_from_settings
+from stages.training.from_features import train_seeds
+from stages.training.run_metrics import finish_runs, summarize_configuration, write_tables
 from stages.unfreezing.blocks import parse_block
 
 STUDY = "unfreezing"
@@ -39,7 +40,8 @@ def main(params: Params, block: str) -> dict:
     own = {"norm": study.norm, "clip": None, "epochs": study.epochs, "block_lr": study.block_lr}
     settings = asdict(params.train) | cache.model_settings | own
     title, device = f"trained from features.{first} on", take_device(params)
-    with kept_states(f"{STUDY}/{block}", title, settings, ["models/backbone.pt", *cache.files()]) as states:
+    inputs, code = ["models/backbone.pt", *cache.files()], [train_seeds, FeatureCache, load_norm(study.norm).make_layer]
+    with kept_states(f"{STUDY}/{block}", title, settings, inputs, code) as states:
         runs, timing = train_seeds(title, settings, study.seeds, backbone, cache.training_data(device), states, device)
     if settings["block_bn_statistics"] == "frozen":
         for run in runs:

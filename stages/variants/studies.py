@@ -1,6 +1,6 @@
 """The variants that these side studies compare."""
 
-from stages.lib.params import Params, ParamsError
+from stages.core.params import Params, ParamsError
 
 STUDIES = ("thresholds", "batch_sizes", "placements")
 

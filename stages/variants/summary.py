@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from stages.lib.captions import caption_of_study
-from stages.lib.files import write_json
-from stages.lib.params import Params
-from stages.lib.plotting import save_figure
-from stages.lib.stage import run_stage
-from stages.lib.variants import draw_variants, summarize_variants
+from stages.core.files import write_json
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.reporting.captions import caption_of_study
+from stages.reporting.plotting import save_figure
+from stages.variants.variant_figures import draw_variants, summarize_variants
 
 
 def main(params: Params, study: str) -> None:

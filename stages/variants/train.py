@@ -7,18 +7,19 @@ from itertools import product
 import pandas as pd
 import torch
 
-from stages.lib.device import take_device
-from stages.lib.feature_cache import FeatureCache, TrainingData
-from stages.lib.feature_shares import take_share
-from stages.lib.files import write_csv
-from stages.lib.heads import HIDDEN
-from stages.lib.params import Params
-from stages.lib.saturation import saturated_share
-from stages.lib.stage import run_stage
-from stages.lib.states import kept_states
-from stages.lib.training import Run
-from stages.lib.transfer import TransferModel, make_model_from_settings
-from stages.lib.transfer_training import train_seeds
+from stages.core.device import take_device
+from stages.core.files import write_csv
+from stages.core.params import Params
+from stages.core.stage import run_stage
+from stages.core.states import kept_states
+from stages.data.feature_cache import FeatureCache, TrainingData
+from stages.data.feature_shares import take_share
+from stages.measure.saturation import saturated_share
+from stages.models.heads import HIDDEN
+from stages.models.norms import load_norm
+from stages.models.transfer_model import TransferModel, make_model_from_settings
+from stages.training.from_features import train_seeds
+from stages.training.loop import Run
 from stages.variants.studies import list_variants
 
 CURVES = "norm variant seed epoch train_loss val_loss val_accuracy grad_norm clip_fraction clip_coefficient".split()
@@ -61,7 +62,8 @@ def main(params: Params, study: str) -> None:
     rows = []
     for norm, (name, changes) in product(params.norms, variants.items()):
         settings, title = common | {"norm": norm} | changes, f"{norm}, {study} {name}"
-        with kept_states(f"variants/{study}/{norm}-{name}", title, [settings, own.percent], inputs) as states:
+        code = [train_seeds, FeatureCache, take_share, load_norm(norm).make_layer]
+        with kept_states(f"variants/{study}/{norm}-{name}", title, [settings, own.percent], inputs, code) as states:
             runs, _ = train_seeds(title, settings, own.seeds, backbone, data, states, device)
         for run in runs:
             untrained = make_model_from_settings(settings | {"seed": run.seed}, backbone).to(device)

@@ -1,0 +1,1 @@
+"""Images and stored features: sources, split, augmentation, shares."""

@@ -1,0 +1,1 @@
+"""What is measured of trained networks: landscapes, curvature, gradients, errors, and tests of differences."""

@@ -1,0 +1,1 @@
+"""MobileNetV2 from scratch, and its modifications."""

@@ -1,0 +1,1 @@
+"""Networks: the frozen trunk, norms, heads, and what trains of them."""

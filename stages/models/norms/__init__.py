@@ -1,0 +1,48 @@
+"""Norms of a head, a file each, found by the name of the file: it may then stand in `norms` of params.yaml.
+
+A file defines `make_layer(units, placement, frn_learned_eps)`, the torch module from (N, units), or with placement
+spatial (N, units, H, W), to the same shape, and `NORM`, all that the study knows of the norm.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from torch import nn
+
+from stages.core.params import NORMS
+
+LayerFactory = Callable[[int, str, float], nn.Module]
+
+
+def say_nothing(placement: str) -> str:
+    return ""
+
+
+@dataclass(frozen=True)
+class Norm:
+    """One norm: as a reader sees it, its layer, and what only it adds to the report.
+
+    The sentences are for a norm that was worse than the others in every seed, at a placement: what may be behind that,
+    and what else has to be said before anything is recommended against it.
+    """
+
+    label: str
+    color: str  # as matplotlib has it; of Okabe and Ito's palette, distinguishable with every common colour vision
+    make_layer: LayerFactory
+    explain_distance: Callable[[str], str] = say_nothing
+    qualify_distance: Callable[[str], str] = say_nothing
+
+
+def load_norm(name: str) -> Norm:
+    """The norm of that name; raises ValueError for any other."""
+    if name not in NORMS:
+        raise ValueError(f"norm is {name!r}; it must be one of {', '.join(NORMS)}")
+    return import_module(f"{__name__}.{name}").NORM
+
+
+class OverChannels:
+    """Before a norm of torch's over the last dimension: has it act on the channels of (N, C) or (N, C, H, W)."""
+
+    def forward(self, x):
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)

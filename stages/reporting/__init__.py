@@ -1,0 +1,1 @@
+"""Figures, captions and sentences that follow the results."""

@@ -1,0 +1,37 @@
+"""How a reader should see the studies that train from images: their variants and recipes in words."""
+
+from stages.core.choices import OPTIMIZERS, SCHEDULES
+from stages.core.params import Recipe
+
+VARIANTS = {
+    "batchnorm": "BatchNorm",
+    "layernorm": "LayerNorm",
+    "groupnorm": "GroupNorm",
+    "leaky_relu": "LeakyReLU",
+    "silu": "SiLU",
+    "hardswish": "Hardswish",
+    "hardsigmoid": "Hardsigmoid",
+    "squeeze_excitation": "squeeze-and-excitation",
+    "silu_expansion_10_se": "SiLU with expansion 10 and squeeze-and-excitation",
+}
+STUDIES = {"baseline": "{}% of the images"}  # whose variants' names alone would not do
+
+
+def count(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def name_variant(name: str, study: str = "") -> str:
+    """`expansion 10` for expansion_10, and what the tables above say of names that need more than that."""
+    return STUDIES.get(study, "{}").format(VARIANTS.get(name, name.replace("_", " ")))
+
+
+def describe_recipe(recipe: Recipe) -> str:
+    """`12 epochs of Adam under OneCycleLR with a largest step size of 0.01, batches of 64, 1 seed`."""
+    schedule = SCHEDULES[recipe.schedule].format(f"{recipe.lr:g}")
+    share = "" if recipe.percent == 100 else f", {recipe.percent:g}% of the training images"
+    return (
+        f"{count(recipe.epochs, 'epoch')} of {OPTIMIZERS[recipe.optimizer]} {schedule}, "
+        f"batches of {recipe.batch_size}{share}, {count(len(recipe.seeds), 'seed')}"
+    )
