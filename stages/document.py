@@ -8,12 +8,14 @@ from stages.core.files import read_json, write
 from stages.core.params import Params
 from stages.core.stage import run_stage
 from stages.models.configurations import label_of
+from stages.models.norms import load_norm
 from stages.reporting import wording
 from stages.reporting.published import CAVEAT
 from stages.reporting.results import tabulate
 from stages.reporting.wording import Findings, load_findings
 
 TEMPLATES = {"document": "report", "slides": "slides"}
+EQUATION = ("label", "equation", "statistics", "reference")  # of a norm
 TITLE = "Which normalization should a new head use, and does gradient clipping help?"
 
 
@@ -43,10 +45,13 @@ def gather_data(params: Params) -> dict:
     findings, backbone = load_findings(params), read_json("models/backbone.json")
     header, rows = tabulate(findings.metrics)
     batches = next(iter(findings.gradients.values()))
+    norms = [load_norm(norm) for norm in params.norms]
     train, images = params.train, params.data.images or 50_000
     return {
         "title": TITLE,
         "subtitle": f"{wording.join([label_of(norm) for norm in params.norms])} heads on MobileNetV2, for CIFAR-10",
+        "norms": [{name: getattr(norm, name) for name in EQUATION} for norm in norms],
+        "remarks": [norm.remark(train.placement) for norm in norms],
         "weights": backbone["weights"],
         "image_size": backbone["image_size"],
         "frozen": f"features[0:{backbone['trainable_from']}]",

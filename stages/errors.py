@@ -6,7 +6,7 @@ from stages.core.stage import run_stage
 from stages.data.cifar10 import CIFAR10Data
 from stages.measure.misclassified import accuracy_per_class, contested_images, hardest_images, summarize_errors
 from stages.models.configurations import list_keys
-from stages.reporting.captions import caption_of_study
+from stages.reporting.captions import read_caption
 from stages.reporting.error_figures import (
     draw_accuracy_per_class,
     draw_confusion,
@@ -24,7 +24,7 @@ def main(params: Params) -> None:
     predictions = load_predictions(list_keys(params.norms))
     images = CIFAR10Data.load().images("test")
     models = len(list_keys(params.norms)) * len(params.seeds)
-    caption = f"{caption_of_study(len(params.seeds))}; {len(images)} test images"
+    caption = f"{read_caption(len(params.seeds))}; {len(images)} test images"
     hardest, contested = hardest_images(predictions), contested_images(predictions)
     figures = {
         "confusion": draw_confusion(predictions, caption),

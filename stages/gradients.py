@@ -10,9 +10,10 @@ from stages.core.files import write_csv, write_json
 from stages.core.params import Gradients, Params
 from stages.core.stage import run_stage
 from stages.data.feature_cache import FeatureCache
-from stages.measure.gradient_moments import Batches, clip_coefficients, collect_moments, describe
+from stages.measure.gradient_moments import Batches, collect_moments, describe, total_norms
 from stages.models.configurations import make_key
 from stages.models.transfer_model import rebuild_model
+from stages.training.gradient_tracking import find_clip_factors
 
 SUMMARY = ("grad_norm", "grad_to_weight", "cosine", "snr_median", "snr_above_1", "clip_fraction", "clip_coefficient")
 
@@ -36,7 +37,7 @@ def main(params: Params, norm: str, mode: str) -> None:
         model = rebuild_model(load_checkpoint(f"models/{key}/seed{seed}.pt"), backbone, dtype).to(device)
         moments = collect_moments(model, batches, seed)
         layers = list(moments.values())
-        factors = clip_coefficients(layers, getattr(params, mode))
+        factors = find_clip_factors(total_norms(layers), getattr(params, mode))
         total = describe(layers, settings.batch_size)
         clipping = {"clip_fraction": float((factors < 1).mean()), "clip_coefficient": float(factors.mean())}
         totals.append(total | clipping)

@@ -8,7 +8,7 @@ from stages.core.stage import run_stage
 from stages.measure.contrasts import compare_over_images, compare_over_seeds
 from stages.measure.paired_tests import ALPHA, smallest_p
 from stages.models.configurations import list_keys
-from stages.reporting.captions import caption_of_study
+from stages.reporting.captions import read_caption
 from stages.reporting.contrast_figures import draw_contrasts
 from stages.reporting.plotting import save_figure
 from stages.training.predictions import load_predictions
@@ -23,7 +23,7 @@ def main(params: Params) -> None:
     seeds, images = compare_over_seeds(predictions, params.norms), compare_over_images(predictions, params.norms)
     write_table("seeds", seeds)
     write_table("images", images)
-    figure = draw_contrasts(seeds, predictions, caption_of_study(len(params.seeds)))
+    figure = draw_contrasts(seeds, predictions, read_caption(len(params.seeds)))
     save_figure(figure, "plots/statistics/contrasts.png")
     metrics = {"seeds": len(params.seeds), "smallest_p_possible": smallest_p(len(params.seeds))}
     for family in seeds["family"].unique():

@@ -14,19 +14,19 @@ from stages.core.states import kept_states
 from stages.data.feature_cache import FeatureCache
 from stages.models.configurations import make_key
 from stages.models.norms import load_norm
-from stages.models.transfer_model import assert_block_statistics_frozen
-from stages.training.from_features import train_seeds
+from stages.models.transfer_model import TransferRecipe, assert_block_statistics_frozen
+from stages.training.from_features import make_recipe, train_seeds
 from stages.training.loop import Run
 from stages.training.run_metrics import finish_runs, summarize_configuration, write_tables
 
 
-def save_run(path: Path, run: Run, settings: dict, metrics: dict, cache: FeatureCache) -> None:
+def save_run(path: Path, run: Run, recipe: TransferRecipe, metrics: dict, cache: FeatureCache) -> None:
     """The selected weights, with what it takes to rebuild the network and to check them."""
     save_checkpoint(
         path,
         {
             "state_dict": run.best["state_dict"],
-            "params": settings,
+            "params": asdict(recipe) | {"seed": run.seed},
             "input": {name: cache.about[name] for name in ("weights", "image_size", "mean", "std")},
             "epoch": run.best["epoch"],
             "val_accuracy": metrics["val_accuracy"],
@@ -40,18 +40,17 @@ def main(params: Params, norm: str, mode: str) -> dict:
     key, device = make_key(norm, mode), take_device(params)
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
-    settings = asdict(params.train) | cache.model_settings | {"norm": norm, "clip": getattr(params, mode)}
+    recipe = make_recipe(params.train, cache, norm, getattr(params, mode))
     inputs, code = ["models/backbone.pt", *cache.files()], [train_seeds, FeatureCache, load_norm(norm).make_layer]
-    with kept_states(f"train/{key}", f"training of {key}", settings, inputs, code) as states:
-        runs, timing = train_seeds(key, settings, params.seeds, backbone, cache.training_data(device), states, device)
-    if settings["block_bn_statistics"] == "frozen":
+    with kept_states(f"train/{key}", f"training of {key}", asdict(recipe), inputs, code) as states:
+        runs, timing = train_seeds(key, recipe, params.seeds, backbone, cache.training_data(device), states, device)
+    if recipe.block_bn_statistics == "frozen":
         for run in runs:
             assert_block_statistics_frozen(run.model, backbone)
     train, test = ((cache.features(part), cache.labels(part)) for part in ("train_eval", "test"))
     metrics, predictions = finish_runs(runs, train, test)
     for run in runs:
-        own = settings | {"seed": run.seed}
-        save_run(Path(f"models/{key}/seed{run.seed}.pt"), run, own, metrics[run.seed], cache)
+        save_run(Path(f"models/{key}/seed{run.seed}.pt"), run, recipe, metrics[run.seed], cache)
     predictions.save(f"data/predictions/{key}.npz")
     write_tables(runs, f"plots/curves/{key}.csv", f"plots/gradients/{key}.csv")
     write_json(f"metrics/train/{key}.json", summarize_configuration(metrics))

@@ -19,7 +19,7 @@ from torchvision import transforms
 
 from stages.core.device import COMPILE_FROM, choose_device, choose_dtype
 from stages.core.files import SCRATCH, read_json, write_json
-from stages.core.params import load_params
+from stages.core.params import Params, load_params
 from stages.core.progress import Progress
 from stages.data.cifar10 import CIFAR10Data
 from stages.data.feature_cache import FeatureCache, TrainingData
@@ -28,7 +28,7 @@ from stages.models.configurations import list_keys
 from stages.models.heads import make_head
 from stages.models.transfer_model import make_model
 from stages.models.trunk import LAST, Trunk, make_features
-from stages.training.from_features import make_optimizer
+from stages.training.from_features import make_optimizer, make_recipe
 from stages.training.loop import Run, advance, side_by_side
 
 SLICE = 4096  # images through the cached path
@@ -79,7 +79,7 @@ def measure_plain(data: CIFAR10Data, about: dict, batch_size: int) -> tuple[floa
     return PLAIN_SLICE / (trained - started), PLAIN_SLICE / (time.perf_counter() - trained)
 
 
-def measure_cached(data: CIFAR10Data, about: dict, seeds: list[int], batch_size: int) -> dict[str, float]:
+def measure_cached(data: CIFAR10Data, about: dict, params: Params) -> dict[str, float]:
     """Seconds to compile, images per second of extraction, seconds per image of an epoch of training and validation."""
     device = choose_device("auto")
     dtype = choose_dtype("auto", device)
@@ -94,17 +94,18 @@ def measure_cached(data: CIFAR10Data, about: dict, seeds: list[int], batch_size:
         parts = [Part("train_view0", data.images("train")[:SLICE], None, {"train": labels})]
         write_parts(parts, lambda: extractor, about["trunk_output"], Path(folder), BATCH_SIZE[device.type])
         extracted = time.perf_counter()
-        write_json(Path(folder) / "about.json", {})
+        write_json(Path(folder) / "about.json", about)
         cache = FeatureCache(folder)
         repeats = TRAINING_ROWS // SLICE
         features, labels = cache.features("train_view0").repeat(repeats, 1, 1, 1), cache.labels("train").repeat(repeats)
         data = TrainingData([features], labels, features[:SLICE], labels[:SLICE])
+        recipe = make_recipe(params.train, cache, "batchnorm", clip=None)
     runs = [
-        Run(seed, model, make_optimizer(model, 1e-3, 1e-5))
-        for seed in seeds
-        for model in [make_model(state, "batchnorm", seed=seed, product_dtype=dtype).to(device)]
+        Run(seed, model, make_optimizer(model, recipe.head_lr, recipe.block_lr))
+        for seed in params.seeds
+        for model in [make_model(state, recipe, seed, dtype).to(device)]
     ]
-    next_epoch = partial(advance, data=data, batch_size=batch_size, threshold=None, on_step=lambda: None)
+    next_epoch = partial(advance, data=data, batch_size=recipe.batch_size, threshold=None, on_step=lambda: None)
     side_by_side(runs, 1, next_epoch, device, Progress("warm-up", 0))
     warm = time.perf_counter()
     side_by_side(runs, 2, next_epoch, device, Progress("training", 0))
@@ -124,7 +125,7 @@ def main() -> None:
         params.features.views * train + min(params.features.train_eval_images, train) + val + len(data.split["test"])
     )
 
-    cached = measure_cached(data, about, params.seeds, params.train.batch_size)
+    cached = measure_cached(data, about, params)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     train_speed, val_speed = measure_plain(data, about, params.train.batch_size)
     plain_hours = epochs * (train / train_speed + val / val_speed) / 3600

@@ -2,18 +2,46 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from dvc.utils.hydra import apply_overrides
 
+from stages.models import transfer_model
 from stages.models.configurations import MODES
+from stages.models.transfer_model import TransferModel, TransferRecipe
 from stages.training.predictions import Predictions
 
 IMAGES = 200  # in the test set
 COMMITTED_SEEDS = 3
 BACKBONE = {"weights": "keras_160", "image_size": 160, "trainable_from": 18}
+
+
+RECIPE = TransferRecipe(
+    epochs=1,
+    batch_size=16,
+    head_lr=1e-3,
+    block_lr=1e-5,
+    dropout=0.5,
+    placement="vector",
+    block_bn_statistics="frozen",
+    frn_learned_eps=1e-4,
+    precision="float32",
+    trainable_from=18,
+    padding="symmetric",
+    norm="batchnorm",
+    clip=None,
+)
+
+
+def make_model(
+    backbone: dict, norm: str, *, seed: int, product_dtype: torch.dtype = torch.float32, **changes
+) -> TransferModel:
+    """A model of RECIPE with another norm, and further changes."""
+    return transfer_model.make_model(backbone, replace(RECIPE, norm=norm, **changes), seed, product_dtype)
 
 
 def repeat_seeds(table: pd.DataFrame, seeds: int, rng: np.random.Generator) -> pd.DataFrame:

@@ -27,7 +27,6 @@ from stages.measure.hessian import (
     flatten,
     make_loss,
     move_head,
-    pool_block,
     ratio_of,
     slice_loss,
     spread,
@@ -36,8 +35,9 @@ from stages.measure.hessian import (
 from stages.measure.loss_surface import random_direction
 from stages.models.heads import make_head
 from stages.models.norms.frn import FilterResponseNorm
-from stages.models.transfer_model import make_model
+from stages.models.transfer_model import activate_in_batches
 from stages.reporting.curvature_results import MEASURES, CurvatureResults, correlate_with_gap, rank_correlation
+from tests.synthetic import make_model
 
 NORMS = {
     "batchnorm": lambda: nn.BatchNorm1d(4),
@@ -211,7 +211,7 @@ def plain_loss(model, features, labels):
 
 
 def test_the_loss_is_a_plain_forward_pass_and_the_head_is_left_alone(model, data):
-    block, before = pool_block(model, data[0]), copy.deepcopy(model.head.state_dict())
+    block, before = activate_in_batches(model, data[0]), copy.deepcopy(model.head.state_dict())
     loss, w = make_loss(model.head, block, data[1]), weights_of(model.head)
     assert loss(w).item() == pytest.approx(plain_loss(model, *data), rel=1e-6)
     direction = random_direction(model, 0, 0)
@@ -228,7 +228,7 @@ def test_the_loss_is_a_plain_forward_pass_and_the_head_is_left_alone(model, data
 
 def test_the_path_goes_from_the_initial_to_the_final_weights(backbone_state, model, data):
     initial = make_model(backbone_state, "layernorm", seed=0).eval()
-    head = HeadCurvature(model.head, pool_block(model, data[0]), data[1], eigenvalues=2, seed=0)
+    head = HeadCurvature(model.head, activate_in_batches(model, data[0]), data[1], eigenvalues=2, seed=0)
     table = head.tabulate_slices(weights_of(initial.head))
     path, first = (table[table["measure"] == name] for name in ("path", "eigenvector1"))
     np.testing.assert_array_equal(path["x"], PATH)
@@ -242,7 +242,7 @@ def test_the_path_goes_from_the_initial_to_the_final_weights(backbone_state, mod
 
 
 def test_a_pair_of_directions_on_the_model(model, data):
-    head = HeadCurvature(model.head, pool_block(model, data[0]), data[1], eigenvalues=1, seed=0)
+    head = HeadCurvature(model.head, activate_in_batches(model, data[0]), data[1], eigenvalues=1, seed=0)
     a, b = (random_direction(model, 0, which) for which in (0, 1))
     found = measure_pair(model, head.hessian, *data, a, b, span=0.5)
     loss, w, grid = head.loss, head.weights, np.linspace(-0.5, 0.5, 11)
@@ -287,7 +287,7 @@ def test_the_summary_is_the_mean_over_seeds_and_the_range_over_pairs():
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(model, data):
     def measure(seed):
         torch.rand(1)  # whatever the global generator has drawn before
-        head = HeadCurvature(model.head, pool_block(model, data[0]), data[1], eigenvalues=2, seed=seed)
+        head = HeadCurvature(model.head, activate_in_batches(model, data[0]), data[1], eigenvalues=2, seed=seed)
         figures = head.measure(probes=3, box=1e-3, ball=0.05)
         names = ["lambda_min", "lambda_min2", "lambda_max2", "lambda_max"]
         assert [figures[name] for name in names] == head.values.tolist()
@@ -346,7 +346,7 @@ def test_a_difference_between_norms_alone_does_not_show_within_norms(rng):
             for name in ("curvature", "flat_share"):
                 frame[f"{name}_pair0"] = frame[f"{name}_pair1"] = frame.pop(name)
             seeds[f"{norm}-{mode}"] = frame
-    results = CurvatureResults(["batchnorm", "layernorm", "frn"], list(seeds), seeds, {})
+    results = CurvatureResults(["batchnorm", "layernorm", "frn"], list(seeds), seeds, {}, "")
     table = correlate_with_gap(results.models).set_index(["scope", "measure"])
     assert (table.loc["all models", "rho"] > 0.7).all() and (table.loc["all models", "p_adjusted"] < 0.05).all()
     within = table.loc["within norms"]

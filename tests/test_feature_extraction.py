@@ -14,9 +14,9 @@ from stages.data.augmentation import crop_and_flip, draw_augmentation
 from stages.data.cifar10 import CIFAR10Data
 from stages.data.feature_cache import FeatureCache
 from stages.data.feature_extraction import make_clean_parts, make_extractor, make_view, write_parts
-from stages.models.transfer_model import make_model
 from stages.models.trunk import IMAGENET_MEAN, IMAGENET_STD, Trunk
 from tests.conftest import ROOT
+from tests.synthetic import make_model
 
 CPU = torch.device("cpu")
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import matplotlib.image
 import numpy as np
@@ -12,7 +13,8 @@ from matplotlib.colors import to_hex
 from torchvision.models import mobilenet_v2
 
 from stages.models.configurations import MODES
-from stages.reporting import curvature_figures, figures
+from stages.reporting import curvature_figures, curvature_results, figures
+from stages.reporting.captions import describe_study
 from stages.reporting.curvature_results import CurvatureResults, load_curvature
 from stages.reporting.error_figures import draw_confusion
 from stages.reporting.plotting import DPI
@@ -62,6 +64,8 @@ def load(committed):
 def curvature(committed, monkeypatch) -> CurvatureResults:
     with monkeypatch.context() as context:
         context.chdir(committed)
+        backbone = {"weights": "keras_160", "image_size": 160}  # of a file that git does not keep
+        context.setattr(curvature_results, "read_caption", partial(describe_study, backbone))
         return load_curvature(STUDIED)
 
 
@@ -137,7 +141,7 @@ def test_captions_are_no_wider_than_a_figure_of_few_norms(load, norms, name):
 
 @pytest.mark.parametrize("name", curvature_figures.FIGURES)
 def test_captions_are_no_wider_than_a_figure_of_one_norms_curvature(curvature, name):
-    results = CurvatureResults(["frn"], ["frn-noclip", "frn-clip"], curvature.seeds, curvature.details)
+    results = CurvatureResults(["frn"], ["frn-noclip", "frn-clip"], curvature.seeds, curvature.details, "caption")
     assert_captions_fit(curvature_figures.FIGURES[name](results))
 
 
@@ -151,7 +155,7 @@ def test_the_caption_of_one_norms_confusion_fits(rng):
 @pytest.mark.parametrize("seeds", [1, 3, 8, 30])
 def test_the_seeds_of_a_configuration_stay_in_its_row(curvature, rng, seeds):
     tables = {key: repeat_seeds(table, seeds, rng) for key, table in curvature.seeds.items()}
-    results = CurvatureResults(curvature.norms, curvature.keys, tables, curvature.details)
+    results = CurvatureResults(curvature.norms, curvature.keys, tables, curvature.details, "caption")
     panel = curvature_figures.draw_pairs(results).axes[0]
     rows = np.array([line.get_ydata()[0] for line in panel.get_lines()])
     assert len(rows) == 2 * seeds * len(results.keys)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from stages.measure.loss_surface import ROWS, compute_surface, cosine, measure_surface, random_direction
-from stages.models.transfer_model import make_model
+from tests.synthetic import make_model
 
 ALPHAS, BETAS = np.linspace(-1, 1, 5), np.linspace(-0.5, 0.5, 3)
 

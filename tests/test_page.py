@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from stages.core.files import read_json, write_json
 from stages.core.params import load_params
 from stages.models.configurations import color_of, list_keys, name_of
-from stages.reporting.headlines import combine_curves, headline_metrics
+from stages.reporting.headlines import combine_curves, headline_metrics, shade_of
 from tests.charts import Chart, read_chart
-from tests.conftest import ROOT, Checkout
+from tests.conftest import ROOT, STUDIED, Checkout
 
 OVERLAYS = {
     "plots/curves.csv": "val_accuracy",
@@ -232,20 +232,17 @@ def test_two_revisions_with_one_seed_fewer_epochs_and_fewer_norms(study, tmp_pat
     assert set(load_charts(folder)) == charts_expected(folder) == set(charts) - layernorm
 
 
-def test_known_norms_keep_their_colours_and_a_new_one_has_its_own(committed):
+def test_a_configuration_has_its_own_name_and_colour_and_old_revisions_have_one(committed):
+    """As the table says; and grey and its name in files where a table was written before it said so."""
     spec = json.loads(json.dumps(committed["plots/curves.csv"]))
-    rows = [row for row in spec["data"]["values"] if not row["configuration"].startswith("layernorm")]
-    for norm in ("groupnorm", "instancenorm"):
-        copies = [dict(row) for row in rows if row["configuration"].startswith("frn")]
-        rows += [row | {"configuration": row["configuration"].replace("frn", norm)} for row in copies]
-    spec["data"]["values"] = rows
     colours = read_chart(spec).legends["mean over seeds"]
-    names = {f"{norm}, {mode}" for norm in ("BatchNorm", "FRN", "groupnorm", "instancenorm") for mode in MODES}
-    assert set(colours) == names and len(set(colours.values())) == len(names)
-    assert colours["BatchNorm, no clipping"] == color_of("batchnorm")
-    assert colours["FRN, no clipping"] == color_of("frn")
-    before = read_chart(committed["plots/curves.csv"]).legends["mean over seeds"]
-    assert all(before[name] == colour for name, colour in colours.items() if name in before)
+    keys = list_keys(STUDIED)
+    assert colours == {name_of(key): shade_of(key) for key in keys} and len(set(colours.values())) == len(keys)
+    assert colours["FRN, no clipping"] == color_of("frn").lower()
+    for row in spec["data"]["values"]:
+        if row["configuration"] == "frn-clip":
+            del row["label"], row["color"]
+    assert read_chart(spec).legends["mean over seeds"]["frn-clip"] == "#777777"
 
 
 def test_a_single_epoch_is_drawn(committed):
@@ -266,8 +263,8 @@ def test_the_combined_files_are_those_of_the_configurations(monkeypatch):
     rows = []
     for key in keys:
         header, *own = (ROOT / f"plots/curves/{key}.csv").read_text().splitlines()
-        rows += [f"{key},{row}" for row in own]
-    assert lines == [f"configuration,{header}", *rows]
+        rows += [f'{key},"{name_of(key)}",{shade_of(key)},{row}' for row in own]
+    assert lines == [f"configuration,label,color,{header}", *rows]
     metrics = {key: read_json(f"metrics/train/{key}.json") for key in keys}
     assert read_json("metrics/test_accuracy.json") == {key: metrics[key]["test_accuracy"] for key in keys}
     assert headline_metrics(metrics) == read_json("metrics/test_accuracy.json")
@@ -281,7 +278,9 @@ def words_script() -> str:
 
 def place_on_page(plots: list[tuple[str, str]]) -> list[dict]:
     """What the page's script makes of (id of the element, its own title)."""
-    script = f"{words_script()}\nconsole.log(JSON.stringify({json.dumps(plots)}.map((plot) => place(...plot))));"
+    labels = {key: name_of(key) for key in list_keys(STUDIED)}
+    call = f"{json.dumps(plots)}.map((plot) => place(...plot, {json.dumps(labels)}))"
+    script = f"{words_script()}\nconsole.log(JSON.stringify({call}));"
     return json.loads(subprocess.run(["node", "-e", script], capture_output=True, text=True, check=True).stdout)
 
 

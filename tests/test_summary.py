@@ -3,9 +3,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.models.transfer_model import make_model
 from stages.training.loop import Run
 from stages.training.run_metrics import finish_runs, first_epoch_reaching, summarize_configuration, summarize_run
+from tests.synthetic import make_model
 
 COLUMNS = "epoch val_accuracy val_loss grad_norm grad_norm_max clip_fraction clip_coefficient".split()
 ROWS = [

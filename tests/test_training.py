@@ -8,12 +8,12 @@ import torch.nn.functional as F
 
 from stages.core.progress import Progress, Stopped
 from stages.data.feature_cache import TrainingData
-from stages.models.transfer_model import make_model
 from stages.training import loop as training
 from stages.training.evaluation import evaluate, predict_logits
 from stages.training.from_features import make_optimizer
 from stages.training.gradient_tracking import GradientTracker
 from stages.training.loop import DivergedError, Run, advance, derive_seed, side_by_side, train_epoch, train_runs
+from tests.synthetic import make_model
 
 CPU = torch.device("cpu")
 
@@ -40,8 +40,8 @@ def test_an_epoch_is_adam_on_shuffled_batches(backbone_state, data):
     """Against a loop of its own: torch's Adam, explicit order and dropout mask, clipping by torch."""
     features, labels = data.views[0], data.labels
     run = make_run(backbone_state)
-    with GradientTracker(run.model, 0.5) as tracker:
-        row = train_epoch(run, features, labels, 16, tracker, lambda: None)
+    with GradientTracker(run.model) as tracker:
+        row = train_epoch(run, features, labels, 16, 0.5, tracker, lambda: None)
 
     model = make_model(backbone_state, "layernorm", seed=0).train()
     groups = [{"params": model.block.parameters(), "lr": 1e-4}, {"params": model.head.parameters(), "lr": 1e-2}]

@@ -2,8 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.models.transfer_model import PooledReLU6Linear, assert_block_statistics_frozen, make_last_block, make_model
+from stages.models.transfer_model import PooledReLU6Linear, assert_block_statistics_frozen, make_last_block
 from stages.models.trunk import make_features
+from tests.synthetic import make_model
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_more_blocks_may_train(backbone_state, padding, start):
     features = make_features(padding)
     features.load_state_dict(backbone_state)
     features.double().eval()
-    head = make_model(backbone_state, "layernorm", seed=0, dropout_rate=0.0).head.double()
+    head = make_model(backbone_state, "layernorm", seed=0, dropout=0.0).head.double()
     expected = head(features[start:](x.double().permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
     F.cross_entropy(expected, torch.arange(4)).backward()
     torch.testing.assert_close(model(x), expected)

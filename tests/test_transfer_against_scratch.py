@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from stages.baseline.transfer import find_trained, pool
+from stages.baseline.transfer import find_trained
 from stages.core.files import StageError
 from stages.data.cifar10 import stratified_take
 from stages.data.feature_extraction import Part
 from stages.data.shares import choose_share
-from stages.models.transfer_model import make_model
+from stages.models.transfer_model import activate_in_batches
 from stages.unfreezing.features import sample_clean, take_share
+from tests.synthetic import make_model
 
 
 def test_a_frozen_network_is_pooled_batch_by_batch_as_torchvision_would(backbone_state):
@@ -22,7 +23,7 @@ def test_a_frozen_network_is_pooled_batch_by_batch_as_torchvision_would(backbone
     x = torch.randn(130, 2, 3, 320, generator=torch.Generator().manual_seed(0)).half()
     with torch.no_grad():
         expected = block(x.float().permute(0, 3, 1, 2)).mean((2, 3))
-    torch.testing.assert_close(pool(model, x), expected)
+    torch.testing.assert_close(activate_in_batches(model, x), expected)
 
 
 def test_training_accuracy_is_measured_on_images_that_were_trained_on():

@@ -5,10 +5,10 @@ import torch
 
 from stages.core.params import ParamsError, load_params
 from stages.measure.saturation import saturated_share
-from stages.models.transfer_model import make_model
 from stages.variants.studies import STUDIES, list_variants
 from stages.variants.variant_figures import PANELS, draw_variants, summarize_runs, summarize_variants
 from tests.conftest import ROOT
+from tests.synthetic import make_model
 
 
 @pytest.fixture

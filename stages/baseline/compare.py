@@ -6,7 +6,7 @@ from stages.baseline.share_figures import LEVELS, WAYS, Comparison, draw_bars, d
 from stages.core.files import read_json, write_json
 from stages.core.params import Params
 from stages.core.stage import run_stage
-from stages.reporting.captions import caption_of_study
+from stages.reporting.captions import read_caption
 from stages.reporting.image_figures import draw_curves
 from stages.reporting.plotting import save_figure
 
@@ -27,7 +27,7 @@ def load_comparison(percents: list[float]) -> Comparison:
 
 def main(params: Params) -> None:
     study = params.baseline
-    comparison, caption = load_comparison(study.percents), caption_of_study(len(study.seeds))
+    comparison, caption = load_comparison(study.percents), read_caption(len(study.seeds))
     curves = {WAYS[way][0]: table for way, table in comparison.curves.items()}
     save_figure(draw_curves(curves, caption), "plots/baseline/comparison/curves.png")
     save_figure(draw_shares(comparison, caption), "plots/baseline/comparison/shares.png")

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from stages.reporting.image_figures import add_caption
+from stages.reporting.captions import add_caption
 from stages.reporting.plotting import SEQUENCE
 from stages.reporting.results import test_accuracies
 

@@ -3,6 +3,8 @@
 Nothing but the head trains, so what it sees of an image, the pooled output of features.18, is computed once.
 """
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -18,8 +20,8 @@ from stages.data.feature_shares import take_share
 from stages.data.shares import choose_share
 from stages.models.heads import Head, make_head
 from stages.models.norms import load_norm
-from stages.models.transfer_model import TransferModel, make_model
-from stages.training.evaluation import BATCH_SIZE
+from stages.models.transfer_model import TransferModel, activate_in_batches, make_blocks
+from stages.models.trunk import LAST
 from stages.training.from_images import train_image_seeds
 from stages.training.image_studies import take_recipe
 from stages.training.run_metrics import finish_runs, summarize_configuration
@@ -28,14 +30,8 @@ from stages.training.run_metrics import finish_runs, summarize_configuration
 def load_frozen(cache: FeatureCache, device: torch.device) -> TransferModel:
     """The end of MobileNetV2 with its pretrained weights."""
     backbone = torch.load("models/backbone.pt", weights_only=True)
-    return make_model(backbone, "none", seed=0, **cache.model_settings).eval().to(device)
-
-
-@torch.no_grad()
-def pool(model: TransferModel, features: torch.Tensor) -> torch.Tensor:
-    """What the frozen network gives a head: trunk outputs (N, H, W, C) -> float32 (N, 1280), on the model's device."""
-    device = next(model.parameters()).device
-    return torch.cat([model.activate_block(x.to(device)) for x in features.split(BATCH_SIZE)])
+    blocks = make_blocks(backbone, **cache.model_settings)
+    return TransferModel(blocks, make_head("none", blocks[str(LAST)][0].out_channels, seed=0)).eval().to(device)
 
 
 def find_trained(labels: torch.Tensor, sampled: torch.Tensor, percent: float, seed: int) -> torch.Tensor:
@@ -57,18 +53,18 @@ def find_trained(labels: torch.Tensor, sampled: torch.Tensor, percent: float, se
 def main(params: Params) -> dict:
     study, dropout, cache, device = params.baseline, params.train.dropout, FeatureCache(), take_device(params)
     frozen, stored = load_frozen(cache, device), cache.training_data(device)
-    views, validation = [pool(frozen, view) for view in stored.views], pool(frozen, stored.val_inputs)
+    pool = partial(activate_in_batches, frozen)
+    views, validation = [pool(view) for view in stored.views], pool(stored.val_inputs)
     data = TrainingData(views, stored.labels, validation, stored.val_labels)
-    train, test = ((pool(frozen, cache.features(part)), cache.labels(part)) for part in ("train_eval", "test"))
+    train, test = ((pool(cache.features(part)), cache.labels(part)) for part in ("train_eval", "test"))
     recipe, seed = take_recipe(study), params.features.augmentation_seed
     trained = {percent: find_trained(stored.labels, train[1], percent, seed) for percent in study.percents}
 
     def make(seed: int) -> Head:
-        settings = {"dropout_rate": dropout, "placement": "vector", "frn_learned_eps": None}
-        return make_head("none", validation.shape[1], seed=seed, **settings)
+        return make_head("none", validation.shape[1], seed=seed, dropout_rate=dropout)
 
     rows, seconds, inputs = [], {}, ["models/backbone.pt", *cache.files()]
-    code = [train_image_seeds, FeatureCache, take_share, make_head, make_model, load_norm("none").make_layer]
+    code = [train_image_seeds, FeatureCache, take_share, make_head, make_blocks, load_norm("none").make_layer]
     for percent in study.percents:
         name, own = f"{percent:g}", take_share(data, percent)
         title, identity = f"transfer {name}%", [recipe.of_one_seed(), percent, dropout]

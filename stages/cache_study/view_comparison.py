@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.models.configurations import label_of
+from stages.reporting.captions import add_caption
 from stages.reporting.plotting import SEQUENCE
 
 
@@ -45,10 +46,9 @@ def draw_views(curves: pd.DataFrame, norm: str, about: dict) -> Figure:
     left.legend()
     right.set_xticks(range(best.shape[1]), best.columns)
     right.set_xlabel("augmented views; best epoch of each seed")
-    figure.supxlabel(
+    add_caption(
+        figure,
         f"{label_of(norm)} head, no clipping; MobileNetV2 weights: {about['weights']}, {about['image_size']} px; "
         f"{len(best)} seed{'s' if len(best) > 1 else ''}\nLine and bar: mean over seeds, band: their range",
-        fontsize=7,
-        color="#555555",
     )
     return figure

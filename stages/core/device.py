@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
@@ -80,6 +81,16 @@ def take_device(params: Params) -> torch.device:
             f"{ENVIRONMENT} does not say what is found here ({found}); run `dvc repro environment`, and then this again"
         )
     return device
+
+
+def make_pool(workers: int, threads: int) -> ThreadPoolExecutor:
+    """Workers that compute side by side in this process, each on so many threads."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,))
+
+
+def make_convolutions_repeatable() -> None:
+    """Have cuDNN choose among algorithms that add up in a fixed order: by default some gradients of weights do not."""
+    torch.backends.cudnn.deterministic = True
 
 
 def describe_device(device: torch.device) -> str:

@@ -14,8 +14,8 @@ import torch
 import tqdm
 
 from stages.core.device import COMPILE_FROM, choose_dtype, compile_frozen
-from stages.core.files import SCRATCH, StageError, locked, read_json, replace_folder, write_json
-from stages.core.states import identify
+from stages.core.files import StageError, read_json, replace_folder, write_json
+from stages.core.states import kept_states
 from stages.data.augmentation import crop_and_flip, draw_augmentation
 from stages.data.cifar10 import CIFAR10Data, stratified_take
 from stages.models.trunk import Trunk, standardize_like_imagenet
@@ -152,10 +152,9 @@ def fill_cache(
     dtype = choose_dtype(precision, device)
     images = {part.name: len(part.images) for part in parts}
     about = about | {"computed_in": str(dtype).removeprefix("torch."), "images": images}
-    with locked(SCRATCH / folder.name, f"extraction into {folder}"):
-        code = [fill_cache, make_view, make_clean_parts]
-        scratch = SCRATCH / folder.name / identify([about, seed, device.type], INPUTS, code)
-        extractor = partial(make_extractor, trunk, dtype, device, sum(images.values()))
+    extractor = partial(make_extractor, trunk, dtype, device, sum(images.values()))
+    code = [fill_cache, make_view, make_clean_parts]
+    with kept_states(folder.name, f"extraction into {folder}", [about, seed, device.type], INPUTS, code) as scratch:
         write_parts(parts, extractor, about["trunk_output"], scratch, BATCH_SIZE[device.type])
         write_json(scratch / "about.json", about)
         replace_folder(scratch, folder)

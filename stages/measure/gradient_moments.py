@@ -102,7 +102,6 @@ def describe(layers: list[LayerMoments], batch_size: int) -> dict[str, float | N
     }
 
 
-def clip_coefficients(layers: list[LayerMoments], threshold: float | None) -> np.ndarray:
-    """The factor in (0, 1] that clipping at `threshold` would apply to each batch's gradient."""
-    norms = np.sqrt(np.sum([layer.squared_norms for layer in layers], axis=0))
-    return np.ones_like(norms) if threshold is None else np.minimum(1.0, threshold / norms)
+def total_norms(layers: list[LayerMoments]) -> np.ndarray:
+    """The norm of each batch's gradient, over these layers taken as one vector; (batches,)."""
+    return np.sqrt(np.sum([layer.squared_norms for layer in layers], axis=0))

@@ -7,7 +7,6 @@ mean cross-entropy in nats. ReLU and FRN's |eps_l| have kinks: every derivative 
 import copy
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,9 +18,9 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from stages.core.device import make_pool
 from stages.measure.loss_surface import Direction
 from stages.models.heads import Head
-from stages.models.transfer_model import TransferModel
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # of torch.jit, which a dependency of curvlinops still uses
@@ -29,7 +28,6 @@ with warnings.catch_warnings():
 
 Loss = Callable[[torch.Tensor], torch.Tensor]
 
-BATCH_SIZE = 128  # images at a time through the block
 TOLERANCE = 1e-2  # of eigsh: |H v - lambda v| <= TOLERANCE |lambda|; lambda's own error is of the order of its square
 GRID_TOLERANCE = 1e-1
 CONVEX = 0.1  # a point counts as convex where lambda_min >= -CONVEX lambda_max
@@ -42,16 +40,8 @@ def spread(jobs: Sequence[Callable[[], Any]], device: torch.device) -> list:
     One thread also for the BLAS below eigsh: so rounding, and with it the result, does not depend on the cores.
     """
     cores = torch.get_num_threads() if device.type == "cpu" else 1
-    workers = ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,))
-    with threadpool_limits(1, user_api="blas"), workers as pool:
+    with threadpool_limits(1, user_api="blas"), make_pool(cores, 1) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
-
-
-@torch.no_grad()
-def pool_block(model: TransferModel, features: torch.Tensor) -> torch.Tensor:
-    """What the head sees: (N, 1280), or the map (N, H, W, 1280) where the head's norm acts on it."""
-    device = next(model.parameters()).device
-    return torch.cat([model.activate_block(x.to(device)) for x in features.split(BATCH_SIZE)])
 
 
 def make_loss(head: Head, block: torch.Tensor, labels: torch.Tensor) -> Loss:

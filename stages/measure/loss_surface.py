@@ -5,12 +5,11 @@ Z0 + alpha Z1 + beta Z2: three products for the whole grid. What is left per gri
 product. Every value equals a plain forward pass with perturbed weights; the model's weights are never written.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from stages.core.device import make_pool
 from stages.models.transfer_model import TransferModel
 
 # Of FC1's output at a time: a grid point stays in a processor's cache, and has a GPU busy.
@@ -99,7 +98,7 @@ def compute_surface(
 
     chunks = zip(features.split(size), labels.split(size), strict=True)
     threads = 1 if cores > 1 else torch.get_num_threads()
-    with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with make_pool(cores, threads) as pool:
         loss, correct = sum(pool.map(work, chunks))
     return loss / len(labels), correct / len(labels)
 

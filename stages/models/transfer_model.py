@@ -1,5 +1,7 @@
 """What trains: the end of MobileNetV2, by default features.18, and a head, fed with the trunk's stored outputs."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from stages.models.heads import Head, make_head
 from stages.models.trunk import LAST, StateDict, make_features
 
-BN_STATISTICS = ("frozen", "batch")
+BATCH_SIZE = 128  # images at a time through the blocks
 
 
 def sum_positions(x: torch.Tensor) -> torch.Tensor:
@@ -133,49 +135,60 @@ def make_blocks(backbone: StateDict, trainable_from: int, padding: str) -> dict[
     return blocks | {str(LAST): make_last_block(backbone)}
 
 
+@dataclass(frozen=True)
+class TransferRecipe:
+    """How a head and the end of MobileNetV2 are made and trained; `asdict` of it is stored with every checkpoint."""
+
+    epochs: int
+    batch_size: int
+    head_lr: float
+    block_lr: float
+    dropout: float
+    placement: str
+    block_bn_statistics: str
+    frn_learned_eps: float
+    precision: str
+    trainable_from: int
+    padding: str
+    norm: str
+    clip: float | None
+
+
 def make_model(
-    backbone: StateDict,
-    norm: str,
-    *,
-    seed: int,
-    dropout_rate: float = 0.5,
-    placement: str = "vector",
-    frn_learned_eps: float = 1e-4,
-    block_bn_statistics: str = "frozen",
-    trainable_from: int = LAST,
-    padding: str = "symmetric",
-    product_dtype: torch.dtype = torch.float32,
+    backbone: StateDict, recipe: TransferRecipe, seed: int, product_dtype: torch.dtype = torch.float32
 ) -> TransferModel:
-    """A model with the pretrained blocks from `backbone`, the state dict of torchvision's `features`."""
-    blocks = make_blocks(backbone, trainable_from, padding)
-    settings = {"dropout_rate": dropout_rate, "placement": placement, "frn_learned_eps": frn_learned_eps}
-    head = make_head(norm, blocks[str(LAST)][0].out_channels, seed=seed, **settings)
-    return TransferModel(blocks, head, block_bn_statistics, product_dtype).train()
-
-
-def make_model_from_settings(
-    settings: dict, backbone: StateDict, product_dtype: torch.dtype = torch.float32
-) -> TransferModel:
-    """A model with the settings that a checkpoint carries as `params`."""
-    return make_model(
-        backbone,
-        settings["norm"],
-        seed=settings["seed"],
-        dropout_rate=settings["dropout"],
-        placement=settings["placement"],
-        frn_learned_eps=settings["frn_learned_eps"],
-        block_bn_statistics=settings["block_bn_statistics"],
-        trainable_from=settings["trainable_from"],
-        padding=settings["padding"],
-        product_dtype=product_dtype,
+    """A model with the pretrained blocks from `backbone`, the state dict of torchvision's `features`, in train mode."""
+    blocks = make_blocks(backbone, recipe.trainable_from, recipe.padding)
+    head = make_head(
+        recipe.norm,
+        blocks[str(LAST)][0].out_channels,
+        seed=seed,
+        dropout_rate=recipe.dropout,
+        placement=recipe.placement,
+        frn_learned_eps=recipe.frn_learned_eps,
     )
+    return TransferModel(blocks, head, recipe.block_bn_statistics, product_dtype).train()
+
+
+def read_recipe(checkpoint: dict) -> tuple[TransferRecipe, int]:
+    """The recipe that a checkpoint carries as `params`, and the seed."""
+    settings = dict(checkpoint["params"])
+    seed = settings.pop("seed")
+    return TransferRecipe(**settings), seed
 
 
 def rebuild_model(checkpoint: dict, backbone: StateDict, product_dtype: torch.dtype = torch.float32) -> TransferModel:
     """The trained model of a checkpoint, in eval mode."""
-    model = make_model_from_settings(checkpoint["params"], backbone, product_dtype)
+    model = make_model(backbone, *read_recipe(checkpoint), product_dtype)
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval()
+
+
+@torch.no_grad()
+def activate_in_batches(model: TransferModel, features: torch.Tensor) -> torch.Tensor:
+    """What the head sees of stored features (N, H, W, C): (N, 1280), or the map where the head's norm acts on it."""
+    device = next(model.parameters()).device
+    return torch.cat([model.activate_block(x.to(device)) for x in features.split(BATCH_SIZE)])
 
 
 def assert_block_statistics_frozen(model: TransferModel, backbone: StateDict) -> None:

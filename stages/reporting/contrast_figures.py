@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from stages.measure.contrasts import image_differences
 from stages.models.configurations import color_of, split_key
+from stages.reporting.captions import add_caption
 from stages.training.predictions import Predictions
 
 
@@ -28,9 +29,6 @@ def draw_contrasts(table: pd.DataFrame, predictions: dict[str, Predictions], cap
     axes.set_xlabel("difference of test accuracy (points)")
     axes.grid(axis="y", visible=False)
     axes.annotate("mean and p over seeds, Holm", (1.01, -0.75), xycoords=("axes fraction", "data"), fontsize=8)
-    figure.supxlabel(
-        f"{caption}. Points: seeds\n"
-        "Line: 95% bootstrap interval over seeds; band: 95% interval over test images for these models",
-        fontsize=8,
-    )
+    explanation = "Line: 95% bootstrap interval over seeds; band: 95% interval over test images for these models"
+    add_caption(figure, f"{caption}. Points: seeds\n{explanation}", points=8, color="black")
     return figure

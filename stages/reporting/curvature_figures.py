@@ -12,8 +12,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from stages.measure.paired_tests import ALPHA
 from stages.models.configurations import MODES, color_of, label_of, name_of, split_key
+from stages.reporting.captions import add_caption
 from stages.reporting.curvature_results import MEASURES, CurvatureResults
-from stages.reporting.figures import add_caption, configuration_legend, panel_grid
+from stages.reporting.figures import configuration_legend, panel_grid
 from stages.reporting.plotting import LINES, MARKERS
 
 
@@ -33,7 +34,9 @@ def draw_densities(results: CurvatureResults) -> Figure:
         if k >= len(results.norms):
             axes.set_xlabel("eigenvalue of the Hessian")
     add_caption(
-        figure, results, "Stochastic Lanczos quadrature, first seed; each node is drawn as a Gaussian of fixed width"
+        figure,
+        results.caption,
+        "Stochastic Lanczos quadrature, first seed; each node is drawn as a Gaussian of fixed width",
     )
     return figure
 
@@ -55,7 +58,11 @@ def draw_eigenvalues(results: CurvatureResults) -> Figure:
         axes.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(results.keys)), [name_of(key) for key in results.keys])
     panels[0].invert_yaxis()
-    add_caption(figure, results, "One large point per seed for the extreme eigenvalue, small ones for those next to it")
+    add_caption(
+        figure,
+        results.caption,
+        "One large point per seed for the extreme eigenvalue, small ones for those next to it",
+    )
     return figure
 
 
@@ -79,7 +86,7 @@ def draw_ratios(results: CurvatureResults) -> Figure:
         if k >= len(results.norms):
             axes.set_xlabel("alpha")
     figure.colorbar(image, ax=[axes for _, axes in panels], label="|lowest / highest eigenvalue|")
-    add_caption(figure, results, "Filter-normalised random directions, first seed; small: nearly convex")
+    add_caption(figure, results.caption, "Filter-normalised random directions, first seed; small: nearly convex")
     return figure
 
 
@@ -102,7 +109,11 @@ def draw_slices(results: CurvatureResults) -> Figure:
         axes.set_xlabel("share of the path" if name == "path" else "distance along the unit vector")
     panels[0].set_ylabel("validation loss (nats)")
     configuration_legend(figure, results)
-    add_caption(figure, results, "First seed; the line marks the trained weights. Only parameters move, no statistics")
+    add_caption(
+        figure,
+        results.caption,
+        "First seed; the line marks the trained weights. Only parameters move, no statistics",
+    )
     return figure
 
 
@@ -126,7 +137,7 @@ def draw_pairs(results: CurvatureResults) -> Figure:
         axes.grid(axis="y", visible=False)
     panels[0].set_yticks(range(len(results.keys)), [name_of(key) for key in results.keys])
     panels[0].invert_yaxis()
-    add_caption(figure, results, "One line per seed, one point per pair of filter-normalised random directions")
+    add_caption(figure, results.caption, "One line per seed, one point per pair of filter-normalised random directions")
     return figure
 
 
@@ -148,7 +159,9 @@ def draw_correlations(results: CurvatureResults, table: pd.DataFrame) -> Figure:
     labels = [f"over all {table['models'].iloc[0]} models", "within norms (less their means)"]
     handles = [Line2D([], [], color=color, marker=marker) for marker, color, _ in styles.values()]
     figure.legend(handles, labels, loc="outside upper center", ncols=2)
-    add_caption(figure, results, "Bars: 95% intervals (Bonett & Wright); filled: p < 0.05 after Holm's correction")
+    add_caption(
+        figure, results.caption, "Bars: 95% intervals (Bonett & Wright); filled: p < 0.05 after Holm's correction"
+    )
     return figure
 
 
@@ -167,7 +180,7 @@ def draw_scatter(results: CurvatureResults) -> Figure:
     styles += [("#777777", marker, MODES[mode]) for mode, marker in MARKERS.items()]
     handles = [Line2D([], [], color=color, marker=marker, ls="") for color, marker, _ in styles]
     figure.legend(handles, [label for *_, label in styles], loc="outside upper center", ncols=len(styles))
-    add_caption(figure, results, "Gap: training accuracy, without augmentation or dropout, less test accuracy")
+    add_caption(figure, results.caption, "Gap: training accuracy, without augmentation or dropout, less test accuracy")
     return figure
 
 

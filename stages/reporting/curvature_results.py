@@ -9,7 +9,7 @@ from scipy.stats import norm, spearmanr
 from stages.core.files import StageError
 from stages.measure.paired_tests import ALPHA, holm
 from stages.models.configurations import list_keys, split_key
-from stages.reporting.captions import caption_of_study
+from stages.reporting.captions import read_caption
 
 MEASURES = {
     "lambda_max": "largest eigenvalue",
@@ -31,10 +31,7 @@ class CurvatureResults:
     keys: list[str]
     seeds: dict[str, pd.DataFrame]
     details: dict[str, pd.DataFrame]
-
-    @property
-    def caption(self) -> str:
-        return caption_of_study(len(next(iter(self.seeds.values()))))
+    caption: str
 
     @property
     def models(self) -> pd.DataFrame:
@@ -59,7 +56,7 @@ def load_curvature(norms: list[str]) -> CurvatureResults:
         details = {key: pd.read_csv(f"plots/curvature_details/{key}.csv") for key in keys}
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} does not exist; run `dvc repro`, which makes it first") from None
-    return CurvatureResults(norms, keys, seeds, details)
+    return CurvatureResults(norms, keys, seeds, details, read_caption(len(next(iter(seeds.values())))))
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:

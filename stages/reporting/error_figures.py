@@ -7,9 +7,11 @@ from matplotlib.figure import Figure
 
 from stages.data.cifar10 import CLASSES
 from stages.models.configurations import color_of, label_of, name_of, split_key
-from stages.reporting.captions import wrap_caption
+from stages.reporting.captions import add_caption
 from stages.reporting.plotting import MARKERS
 from stages.training.predictions import Predictions
+
+STYLE = {"points": 8, "color": "black"}  # of captions
 
 
 def draw_confusion(predictions: dict[str, Predictions], caption: str) -> Figure:
@@ -34,7 +36,7 @@ def draw_confusion(predictions: dict[str, Predictions], caption: str) -> Figure:
         axes.set(title=name_of(key), xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=grid, label="given another class (% of the true class)", shrink=0.6)
     caption = f"{caption}. Mean over seeds; shares below half a per cent are not written"
-    figure.supxlabel(wrap_caption(caption, figure.get_figwidth(), points=8), fontsize=8)
+    add_caption(figure, caption, **STYLE)
     return figure
 
 
@@ -52,7 +54,7 @@ def draw_accuracy_per_class(table: pd.DataFrame, caption: str) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy within the class (%), mean over seeds")
     figure.legend(loc="outside upper center", ncols=3)
-    figure.supxlabel(caption, fontsize=8)
+    add_caption(figure, caption, **STYLE)
     return figure
 
 
@@ -66,7 +68,7 @@ def draw_images(images: np.ndarray, titles: list[str], heading: str, caption: st
         axes.imshow(image, interpolation="nearest")
         axes.set_title(title, fontsize=7)
     figure.suptitle(heading, fontsize=11)
-    figure.supxlabel(caption, fontsize=8)
+    add_caption(figure, caption, **STYLE)
     return figure
 
 

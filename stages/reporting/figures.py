@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.models.configurations import MODES, color_of, label_of, name_of, split_key
-from stages.reporting.captions import wrap_caption
+from stages.reporting.captions import add_caption
 from stages.reporting.plotting import LINES, MARKERS
 from stages.reporting.results import Results, clip_effect, tabulate, test_accuracies
 from stages.training.gradient_tracking import BINS, EDGES
@@ -32,11 +32,6 @@ LAYER_LINES = {"weight": "-", "bias": "--", "eps_l": ":"}
 NORM_COLUMNS = ["norm_mean", "weight_norm", "update_norm"]
 LAST_BLOCK = 18  # whose layers are drawn one by one
 NEGLIGIBLE_NORM = 1e-6  # below, a gradient is the rounding of an exact zero
-
-
-def add_caption(figure: Figure, results: Results, extra: str = "") -> None:
-    caption = results.caption + (f"\n{extra}" if extra else "")
-    figure.supxlabel(wrap_caption(caption, figure.get_figwidth(), points=7), fontsize=7, color="#555555")
 
 
 def panel_grid(results: Results, width: float = 3.1, height: float = 2.6, **kwargs) -> tuple[Figure, Iterator]:
@@ -89,7 +84,9 @@ def draw_curves(results: Results) -> Figure:
             axes.set_xlabel("epoch")
     configuration_legend(figure, results)
     add_caption(
-        figure, results, "Line: mean over seeds, band: their range. Training figures include augmentation and dropout"
+        figure,
+        results.caption,
+        "Line: mean over seeds, band: their range. Training figures include augmentation and dropout",
     )
     return figure
 
@@ -109,7 +106,7 @@ def draw_accuracy(results: Results) -> Figure:
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy (%)")
     axes.grid(axis="y", visible=False)
-    add_caption(figure, results, "Points: seeds, bars and numbers: their means")
+    add_caption(figure, results.caption, "Points: seeds, bars and numbers: their means")
     return figure
 
 
@@ -133,7 +130,9 @@ def draw_convergence(results: Results) -> Figure:
     panels[0].set_yticks(range(len(results.keys)), [name_of(key) for key in results.keys])
     panels[0].invert_yaxis()
     add_caption(
-        figure, results, "First epoch whose validation accuracy reaches that share of the run's best. Points: seeds"
+        figure,
+        results.caption,
+        "First epoch whose validation accuracy reaches that share of the run's best. Points: seeds",
     )
     return figure
 
@@ -151,7 +150,9 @@ def draw_gradient_norms(results: Results) -> Figure:
     right.yaxis.set_major_formatter(PercentFormatter(1))
     configuration_legend(figure, results)
     add_caption(
-        figure, results, "L2 norm of all trainable parameters' gradients, before clipping. Band: range over seeds"
+        figure,
+        results.caption,
+        "L2 norm of all trainable parameters' gradients, before clipping. Band: range over seeds",
     )
     return figure
 
@@ -216,7 +217,7 @@ def draw_layers(results: Results, values: Callable[[pd.DataFrame], pd.Series], l
     figure.legend(handles, layers, loc="outside right center", fontsize=8)
     if set(layers) & {f"features.{block}" for block in range(LAST_BLOCK)}:
         extra = f"{extra}. Of a block, the root of the sum of squares over its layers"
-    add_caption(figure, results, f"{extra}. BatchNorm cancels head.fc1.bias, whose gradient is zero: not shown")
+    add_caption(figure, results.caption, f"{extra}. BatchNorm cancels head.fc1.bias, whose gradient is zero: not shown")
     return figure
 
 
@@ -254,7 +255,9 @@ def draw_gradient_histograms(results: Results) -> Figure:
             axes.set_xlabel("|gradient entry|")
     panels[0][1].legend(fontsize=8)
     add_caption(
-        figure, results, "First step of the epoch, half-decade bins, mean over layers (each weighted alike) and seeds"
+        figure,
+        results.caption,
+        "First step of the epoch, half-decade bins, mean over layers (each weighted alike) and seeds",
     )
     return figure
 
@@ -285,7 +288,11 @@ def draw_landscape_contours(results: Results) -> Figure:
     bar = figure.colorbar(filled, ax=[axes for _, axes in panels], label="validation loss (nats)", ticks=ticks)
     bar.ax.minorticks_off()
     bar.ax.set_yticklabels([f"{t:g}" for t in ticks])
-    add_caption(figure, results, "Filter-normalised random directions, first seed; the cross marks the trained weights")
+    add_caption(
+        figure,
+        results.caption,
+        "Filter-normalised random directions, first seed; the cross marks the trained weights",
+    )
     return figure
 
 
@@ -307,7 +314,7 @@ def draw_landscape_surfaces(results: Results) -> Figure:
         axes.tick_params(labelsize=7, pad=-2)
         axes.view_init(elev=28, azim=-55)
         axes.set_box_aspect(None, zoom=0.86)
-    add_caption(figure, results, "Validation loss over two filter-normalised random directions, first seed")
+    add_caption(figure, results.caption, "Validation loss over two filter-normalised random directions, first seed")
     return figure
 
 
@@ -329,7 +336,9 @@ def draw_clipping_effect(results: Results) -> Figure:
     axes.set_xlabel("test accuracy, clipped less not clipped (points)")
     axes.grid(axis="y", visible=False)
     add_caption(
-        figure, results, "Points: seeds (paired: same split, batches and initial FC weights), bars and numbers: means"
+        figure,
+        results.caption,
+        "Points: seeds (paired: same split, batches and initial FC weights), bars and numbers: means",
     )
     return figure
 
@@ -356,7 +365,11 @@ def draw_table(results: Results) -> Figure:
             cell.set_text_props(weight="bold")
         elif column == 0:
             cell.set_text_props(ha="left", color=color_of(split_key(results.keys[row - 1])[0]), weight="bold")
-    add_caption(figure, results, "Mean ± standard deviation over seeds; the gap is training (clean) less test accuracy")
+    add_caption(
+        figure,
+        results.caption,
+        "Mean ± standard deviation over seeds; the gap is training (clean) less test accuracy",
+    )
     return figure
 
 

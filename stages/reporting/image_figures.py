@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
 from stages.data.cifar10 import CLASSES
+from stages.reporting.captions import add_caption
 from stages.reporting.error_figures import draw_images
 from stages.reporting.plotting import SEQUENCE
 from stages.reporting.results import test_accuracies
@@ -20,10 +21,6 @@ COLUMNS = 4  # of panels and of legends
 LABEL_WIDTH = 28  # characters, of a variant's name
 STYLES = tuple({"marker": marker, "color": color} for marker in "os^" for color in SEQUENCE)
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds per image"}
-
-
-def add_caption(figure: Figure, caption: str) -> None:
-    figure.supxlabel(caption, fontsize=7, color="#555555")
 
 
 def draw_curves(curves: dict[str, pd.DataFrame], caption: str) -> Figure:

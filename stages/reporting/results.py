@@ -8,7 +8,7 @@ import pandas as pd
 from stages.core.files import StageError, read_json
 from stages.measure.paired_tests import smallest_p
 from stages.models.configurations import list_keys, name_of
-from stages.reporting.captions import caption_of_study
+from stages.reporting.captions import describe_study
 
 
 def percent(metrics: dict, name: str) -> str:
@@ -51,7 +51,7 @@ class Results:
 
     @property
     def caption(self) -> str:
-        return caption_of_study(len(self.seeds))
+        return describe_study({"weights": self.weights, "image_size": self.image_size}, len(self.seeds))
 
 
 def test_accuracies(metrics: dict) -> np.ndarray:

@@ -10,7 +10,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter
 from stages.core.files import read_json, write_csv, write_json
 from stages.core.params import Params
 from stages.core.stage import run_stage
-from stages.reporting.image_figures import add_caption
+from stages.reporting.captions import add_caption
 from stages.reporting.image_labels import OPTIMIZERS, count, name_variant
 from stages.reporting.plotting import save_figure
 from stages.training.image_studies import list_variants

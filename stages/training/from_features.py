@@ -1,12 +1,14 @@
 """Train the end of MobileNetV2 and a head on stored features, for several seeds."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from stages.core.device import choose_dtype
-from stages.data.feature_cache import TrainingData
-from stages.models.transfer_model import TransferModel, make_model_from_settings
+from stages.core.params import Train
+from stages.data.feature_cache import FeatureCache, TrainingData
+from stages.models.transfer_model import TransferModel, TransferRecipe, make_model
 from stages.models.trunk import StateDict
 from stages.training.loop import Run, train_runs
 
@@ -20,9 +22,14 @@ def make_optimizer(model: TransferModel, head_lr: float, block_lr: float) -> tor
     return torch.optim.Adam(groups, fused=True)
 
 
+def make_recipe(train: Train, cache: FeatureCache, norm: str, clip: float | None, **changes) -> TransferRecipe:
+    """Section `train` of params.yaml for one norm and threshold, with `changes`, on the features of a cache."""
+    return TransferRecipe(**asdict(train) | cache.model_settings | {"norm": norm, "clip": clip} | changes)
+
+
 def train_seeds(
     title: str,
-    settings: dict,
+    recipe: TransferRecipe,
     seeds: list[int],
     backbone: StateDict,
     data: TrainingData,
@@ -31,14 +38,12 @@ def train_seeds(
 ) -> tuple[list[Run], dict]:
     """Train one configuration for every seed; returns the finished runs and what wall-clock figures there are.
 
-    `settings` are the parameters of section `train`, `norm` and `clip`, and of the features `trainable_from` and
-    `padding`. Raises StageError as `train_runs` does.
+    Raises StageError as `train_runs` does.
     """
-    dtype = choose_dtype(settings["precision"], device)
+    dtype = choose_dtype(recipe.precision, device)
     products, runs = str(dtype).removeprefix("torch."), []
     for seed in seeds:
-        model = make_model_from_settings(settings | {"seed": seed}, backbone, dtype).to(device)
-        runs.append(Run(seed, model, make_optimizer(model, settings["head_lr"], settings["block_lr"])))
-    epochs, batch_size, threshold = (settings[name] for name in ("epochs", "batch_size", "clip"))
-    timing = train_runs(title, runs, data, epochs, batch_size, threshold, states / products)
+        model = make_model(backbone, recipe, seed, dtype).to(device)
+        runs.append(Run(seed, model, make_optimizer(model, recipe.head_lr, recipe.block_lr)))
+    timing = train_runs(title, runs, data, recipe.epochs, recipe.batch_size, recipe.clip, states / products)
     return runs, timing | {"products": products}

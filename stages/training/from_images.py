@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import lr_scheduler
 
-from stages.core.determinism import make_convolutions_repeatable
+from stages.core.device import make_convolutions_repeatable
 from stages.core.params import Recipe
 from stages.data.images import ImageData
 from stages.training.loop import Run, train_runs

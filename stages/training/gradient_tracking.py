@@ -17,6 +17,12 @@ def clip_gradients(model: nn.Module, threshold: float | None) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), threshold)
 
 
+def find_clip_factors(norms: np.ndarray, threshold: float | None) -> np.ndarray:
+    """The factor in (0, 1] that clipping at `threshold` applies to gradients of these total norms."""
+    limit = np.inf if threshold is None else threshold
+    return np.minimum(1.0, limit / np.maximum(norms, np.finfo(float).tiny))
+
+
 def magnitude_shares(grad: torch.Tensor) -> np.ndarray:
     """Share of the entries of `grad` whose magnitude falls into each of BINS; float64 (28,), summing to 1."""
     magnitudes = grad.abs().flatten().cpu().numpy()
@@ -26,22 +32,20 @@ def magnitude_shares(grad: torch.Tensor) -> np.ndarray:
 class GradientTracker:
     """Norms of parameter gradients (not of activations) over the steps of an epoch, taken before clipping.
 
-        with GradientTracker(model, threshold) as tracker:
+        with GradientTracker(model) as tracker:
             for each step:
                 loss.backward()
                 tracker.record()
                 clip_gradients(model, threshold)
 
-    On leaving the block, in NumPy: `layer_norms` (steps, layers) and `total_norms` (steps,); `clip_coefficients`
-    (steps,), the factor in (0, 1] that clipping applies to each step's gradients; `histograms`, layer -> shares per bin
-    at the first step; and, (layers,) each, the `weight_norms` before the first step, the `update_norms` of what that
-    step changed, and the `cosines` between its gradients and the second step's (NaN for an epoch of one step, or a zero
-    gradient). Nothing but the histograms is read back from the device before.
+    On leaving the block, in NumPy: `layer_norms` (steps, layers) and `total_norms` (steps,); `histograms`,
+    layer -> shares per bin at the first step; and, (layers,) each, the `weight_norms` before the first step, the
+    `update_norms` of what that step changed, and the `cosines` between its gradients and the second step's (NaN for an
+    epoch of one step, or a zero gradient). Nothing but the histograms is read back from the device before.
     """
 
-    def __init__(self, model: nn.Module, threshold: float | None = None):
+    def __init__(self, model: nn.Module):
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.threshold = threshold
         self.steps: list[torch.Tensor] = []
         self.first: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}  # weight and gradient at the first step
         self.movement = torch.full((3, len(self.parameters)), torch.nan)
@@ -73,6 +77,4 @@ class GradientTracker:
         steps = torch.stack(self.steps) if self.steps else torch.zeros(0, len(self.parameters))
         self.layer_norms = steps.cpu().double().numpy()
         self.total_norms = np.sqrt((self.layer_norms**2).sum(1))
-        limit = np.inf if self.threshold is None else self.threshold
-        self.clip_coefficients = np.minimum(1.0, limit / np.maximum(self.total_norms, np.finfo(float).tiny))
         self.weight_norms, self.update_norms, self.cosines = self.movement.cpu().double().numpy()

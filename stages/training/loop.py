@@ -9,7 +9,7 @@ import pickle
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -20,11 +20,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.core.checkpoints import load_checkpoint, save_checkpoint
+from stages.core.device import make_pool
 from stages.core.files import StageError
 from stages.core.progress import Progress
 from stages.models.dropout import seed_dropout
 from stages.training.evaluation import evaluate
-from stages.training.gradient_tracking import GradientTracker, clip_gradients
+from stages.training.gradient_tracking import GradientTracker, clip_gradients, find_clip_factors
 
 
 class DivergedError(StageError):
@@ -119,7 +120,13 @@ def require_finite_weights(run: Run) -> None:
 
 
 def train_epoch(
-    run: Run, inputs: torch.Tensor, labels: torch.Tensor, batch_size: int, tracker: GradientTracker, on_step: Callable
+    run: Run,
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    batch_size: int,
+    threshold: float | None,
+    tracker: GradientTracker,
+    on_step: Callable,
 ) -> dict[str, float]:
     """One pass over the images in a fresh order; an incomplete last batch is left out.
 
@@ -139,7 +146,7 @@ def train_epoch(
         run.optimizer.zero_grad()
         loss.backward()
         tracker.record()
-        clip_gradients(model, tracker.threshold)
+        clip_gradients(model, threshold)
         run.optimizer.step()
         if run.scheduler:
             run.scheduler.step()
@@ -156,8 +163,9 @@ def train_epoch(
 
 def advance(run: Run, data: Data, batch_size: int, threshold: float | None, on_step: Callable) -> None:
     """Train one epoch, validate, and add what was seen to the run; a first-best checkpoint is kept by accuracy."""
-    with GradientTracker(run.model, threshold) as tracker:
-        row = train_epoch(run, data.view(run.epoch), data.labels, batch_size, tracker, on_step)
+    with GradientTracker(run.model) as tracker:
+        row = train_epoch(run, data.view(run.epoch), data.labels, batch_size, threshold, tracker, on_step)
+    factors = find_clip_factors(tracker.total_norms, threshold)
     require_finite(run, "gradient norm", tracker.total_norms)
     require_finite_weights(run)
     epoch = run.epoch + 1
@@ -171,8 +179,8 @@ def advance(run: Run, data: Data, batch_size: int, threshold: float | None, on_s
             "val_accuracy": validation["accuracy"],
             "grad_norm": float(tracker.total_norms.mean()),
             "grad_norm_max": float(tracker.total_norms.max()),
-            "clip_fraction": float((tracker.clip_coefficients < 1).mean()),
-            "clip_coefficient": float(tracker.clip_coefficients.mean()),
+            "clip_fraction": float((factors < 1).mean()),
+            "clip_coefficient": float(factors.mean()),
         }
     )
     for index, layer in enumerate(tracker.parameters):
@@ -214,7 +222,7 @@ def side_by_side(
     others stop at their next step. Returns the number of workers.
     """
     workers, threads = share_cores(device, len(runs))
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    with make_pool(workers, threads) as pool:
         pending = {pool.submit(next_epoch, run): run for run in runs if run.epoch < epochs}
         try:
             while pending:

@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from stages.data.cifar10 import CLASSES
-from stages.reporting.image_figures import add_caption
+from stages.reporting.captions import add_caption
 
 CHANNELS = 3  # of each layer
 

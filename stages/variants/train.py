@@ -17,8 +17,8 @@ from stages.data.feature_shares import take_share
 from stages.measure.saturation import saturated_share
 from stages.models.heads import HIDDEN
 from stages.models.norms import load_norm
-from stages.models.transfer_model import TransferModel, make_model_from_settings
-from stages.training.from_features import train_seeds
+from stages.models.transfer_model import TransferModel, make_model
+from stages.training.from_features import make_recipe, train_seeds
 from stages.training.loop import Run
 from stages.variants.studies import list_variants
 
@@ -58,15 +58,17 @@ def main(params: Params, study: str) -> None:
     backbone = torch.load("models/backbone.pt", weights_only=True)
     cache = FeatureCache()
     data, inputs = take_share(cache.training_data(device), own.percent), ["models/backbone.pt", *cache.files()]
-    common = asdict(params.train) | cache.model_settings | {"epochs": own.epochs, "clip": None}
     rows = []
     for norm, (name, changes) in product(params.norms, variants.items()):
-        settings, title = common | {"norm": norm} | changes, f"{norm}, {study} {name}"
+        title = f"{norm}, {study} {name}"
+        recipe = make_recipe(params.train, cache, norm, **{"clip": None, "epochs": own.epochs} | changes)
         code = [train_seeds, FeatureCache, take_share, load_norm(norm).make_layer]
-        with kept_states(f"variants/{study}/{norm}-{name}", title, [settings, own.percent], inputs, code) as states:
-            runs, _ = train_seeds(title, settings, own.seeds, backbone, data, states, device)
+        with kept_states(
+            f"variants/{study}/{norm}-{name}", title, [asdict(recipe), own.percent], inputs, code
+        ) as states:
+            runs, _ = train_seeds(title, recipe, own.seeds, backbone, data, states, device)
         for run in runs:
-            untrained = make_model_from_settings(settings | {"seed": run.seed}, backbone).to(device)
+            untrained = make_model(backbone, recipe, run.seed).to(device)
             rows += [{"norm": norm, "variant": name} | row for row in describe_run(run, data, untrained)]
     table = pd.DataFrame(rows)[[*CURVES, *UPDATES]].astype(dict.fromkeys(UPDATES, float))
     write_csv(f"plots/variants/{study}.csv", table, "%.6g")

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.models.configurations import color_of, label_of
+from stages.reporting.captions import add_caption
 
 AXES = {
     "thresholds": "clipping threshold (total gradient norm)",
@@ -77,5 +78,5 @@ def draw_variants(table: pd.DataFrame, study: str, caption: str) -> Figure:
     if learns:
         draw_epsilon(grid[0, -1], table)
     grid[0, 0].legend()
-    figure.supxlabel(f"{caption}. Points: seeds, lines: their means", fontsize=7, color="#555555")
+    add_caption(figure, f"{caption}. Points: seeds, lines: their means")
     return figure

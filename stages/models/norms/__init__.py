@@ -23,13 +23,17 @@ def say_nothing(placement: str) -> str:
 class Norm:
     """One norm: as a reader sees it, its layer, and what only it adds to the report.
 
-    The sentences are for a norm that was worse than the others in every seed, at a placement: what may be behind that,
-    and what else has to be said before anything is recommended against it.
+    The sentences depend on the placement: a remark beside the equation, in typst; and, for a norm that was worse than
+    the others in every seed, what may be behind that, and what has to be said before it is advised against.
     """
 
     label: str
     color: str  # as matplotlib has it; of Okabe and Ito's palette, distinguishable with every common colour vision
     make_layer: LayerFactory
+    equation: str  # typst's mathematics of the output y for an input x, without scale and shift
+    statistics: str  # what it is computed over, in words
+    reference: str | None  # of stages/document.bib
+    remark: Callable[[str], str] = say_nothing
     explain_distance: Callable[[str], str] = say_nothing
     qualify_distance: Callable[[str], str] = say_nothing
 

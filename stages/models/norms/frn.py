@@ -83,6 +83,16 @@ def make_layer(units: int, placement: str, frn_learned_eps: float) -> nn.Module:
     return FilterResponseNorm(units, learned_eps=frn_learned_eps if placement == "vector" else None)
 
 
+def remark(placement: str) -> str:
+    if placement != "vector":
+        return ""
+    return (
+        'On a pooled vector the extent of FRN is a single element, so that $hat(x) approx "sign"(x)$ and its '
+        r"derivative, $epsilon \/ (x^2 + epsilon)^(3 \/ 2)$, nearly vanishes; the paper's "
+        "remedy, a learned $epsilon_l$, is used here."
+    )
+
+
 def explain_distance(placement: str) -> str:
     if placement != "vector":
         return ""
@@ -103,4 +113,14 @@ def qualify_distance(placement: str) -> str:
     )
 
 
-NORM = Norm("FRN", "#009E73", make_layer, explain_distance, qualify_distance)
+NORM = Norm(
+    label="FRN",
+    color="#009E73",
+    make_layer=make_layer,
+    equation="x / sqrt(nu^2 + |epsilon_l|)",
+    statistics="mean of squares over the spatial extent",
+    reference="singh2020",
+    remark=remark,
+    explain_distance=explain_distance,
+    qualify_distance=qualify_distance,
+)

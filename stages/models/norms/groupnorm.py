@@ -11,4 +11,11 @@ def make_layer(units: int, placement: str, frn_learned_eps: float) -> nn.Module:
     return nn.GroupNorm(GROUPS, units)
 
 
-NORM = Norm("GroupNorm", "#CC79A7", make_layer)
+NORM = Norm(
+    label="GroupNorm",
+    color="#CC79A7",
+    make_layer=make_layer,
+    equation="(x - mu_G) / sqrt(sigma_G^2 + epsilon)",
+    statistics="over a group of units of one sample",
+    reference="wu2018",
+)

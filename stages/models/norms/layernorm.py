@@ -13,4 +13,11 @@ def make_layer(units: int, placement: str, frn_learned_eps: float) -> nn.Module:
     return LayerNorm(units)
 
 
-NORM = Norm("LayerNorm", "#D55E00", make_layer)
+NORM = Norm(
+    label="LayerNorm",
+    color="#D55E00",
+    make_layer=make_layer,
+    equation="(x - mu_L) / sqrt(sigma_L^2 + epsilon)",
+    statistics="over the units of one sample",
+    reference="ba2016",
+)

@@ -9,4 +9,11 @@ def make_layer(units: int, placement: str, frn_learned_eps: float) -> nn.Module:
     return nn.Identity()
 
 
-NORM = Norm("no norm", "#777777", make_layer)
+NORM = Norm(
+    label="no norm",
+    color="#777777",
+    make_layer=make_layer,
+    equation="x",
+    statistics="nothing",
+    reference=None,
+)

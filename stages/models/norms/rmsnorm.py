@@ -15,4 +15,11 @@ def make_layer(units: int, placement: str, frn_learned_eps: float) -> nn.Module:
     return RMSNorm(units, eps=EPS)
 
 
-NORM = Norm("RMSNorm", "#E69F00", make_layer)
+NORM = Norm(
+    label="RMSNorm",
+    color="#E69F00",
+    make_layer=make_layer,
+    equation="x / sqrt(nu_L^2 + epsilon)",
+    statistics="mean of squares over the units of one sample",
+    reference="zhang2019",
+)
