@@ -23,8 +23,7 @@ FILES = {
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
-    monkeypatch.setattr(fingerprints, "parse_module", fingerprints.Module)  # edits are seen at once
+def package(tmp_path):
     for name, text in FILES.items():
         path = tmp_path / "stages" / name
         path.parent.mkdir(parents=True, exist_ok=True)

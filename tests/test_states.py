@@ -17,7 +17,6 @@ def train(tmp_path, monkeypatch):
     (package / "__init__.py").touch()
     (package / "loop.py").write_text(LOOP)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fingerprints, "parse_module", fingerprints.Module)  # edits are seen at once
     train = type(sys)("loop")
     train.__module__, train.__name__ = "stages.loop", "train"
     return train, package / "loop.py"

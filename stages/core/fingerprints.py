@@ -59,14 +59,20 @@ def dump(node: Any) -> Any:
     return [type(node).__name__, *fields]
 
 
+def hash_values(values: Any) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
 def is_main_block(node: ast.stmt) -> bool:
     """`if __name__ == "__main__"`, which importing does not run."""
     return isinstance(node, ast.If) and any(getattr(n, "id", "") == "__name__" for n in ast.walk(node.test))
 
 
-def is_module(name: str, root: Path) -> bool:
+def find_file(name: str, root: Path) -> Path:
+    """Where a module or a package would lie."""
     path = root / name.replace(".", "/")
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def names_of_targets(node: ast.stmt) -> list[str] | None:
@@ -82,13 +88,11 @@ class Module:
     """A file of this repository: its definitions, its statements, and what the names that it imports stand for."""
 
     def __init__(self, name: str, root: Path):
-        path = root / name.replace(".", "/")
-        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        tree = Bare().visit(ast.parse(path.read_text(encoding="utf-8")))
+        tree = Bare().visit(ast.parse(find_file(name, root).read_text(encoding="utf-8")))
         self.name, self.root = name, root
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.rest: dict[str, list[ast.stmt]] = {STATEMENTS: [], MAIN: []}
-        self.described: dict[str, tuple[list, dict[str, set[str]]]] = {}
+        self.described: dict[str, tuple[str, dict[str, set[str]]]] = {}
         for node in tree.body:
             self.sort_in(node)
         self.imports = self.find_imports(tree)
@@ -106,11 +110,11 @@ class Module:
         elif not isinstance(node, ast.Import | ast.ImportFrom):
             self.rest[STATEMENTS].append(node)
 
-    def describe(self, name: str) -> tuple[list, dict[str, set[str]]]:
-        """A piece of this module's code, as `dump` has it, and the names that it uses."""
+    def describe(self, name: str) -> tuple[str, dict[str, set[str]]]:
+        """The hash of a piece of this module's code, empty if there is none, and the names that it uses."""
         if name not in self.described:
             nodes = self.rest[name] if name in self.rest else self.definitions[name]
-            self.described[name] = dump(nodes), names_used(ast.Module(nodes, []))
+            self.described[name] = hash_values(dump(nodes)) if nodes else "", names_used(ast.Module(nodes, []))
         return self.described[name]
 
     def find_imports(self, tree: ast.Module) -> dict[str, set[Definition]]:
@@ -128,7 +132,7 @@ class Module:
                     raise ValueError(f"{self.name}: imports are absolute and name what they import")
                 for alias in node.names:
                     module = f"{node.module}.{alias.name}"
-                    is_own = node.module.split(".")[0] == PACKAGE and is_module(module, self.root)
+                    is_own = node.module.split(".")[0] == PACKAGE and find_file(module, self.root).is_file()
                     target = (module, "") if is_own else (node.module, alias.name)
                     found.setdefault(alias.asname or alias.name, set()).add(target)
         return found
@@ -158,14 +162,14 @@ class Reach:
 
     def __init__(self, root: Path):
         self.root = root
-        self.pieces: dict[Definition, list] = {}
+        self.pieces: dict[Definition, str] = {}
         self.packages: set[str] = set()
         self.modules: dict[str, Module] = {}
 
     def load(self, name: str) -> Module:
         """The module, once; whatever importing it runs is reached as well."""
         if name not in self.modules:
-            module = self.modules[name] = parse_module(name, self.root)
+            module = self.modules[name] = parse_module(name, self.root, find_file(name, self.root).stat().st_mtime_ns)
             for ancestor in module.ancestors:
                 self.load(ancestor)
             for targets in module.imports.values():
@@ -215,7 +219,8 @@ class Reach:
 
 
 @cache
-def parse_module(name: str, root: Path) -> Module:
+def parse_module(name: str, root: Path, modified: int) -> Module:
+    """Each file once, while it stays as it is."""
     return Module(name, root)
 
 
@@ -231,9 +236,8 @@ def find_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def digest(reach: Reach) -> str:
-    pieces = sorted((list(where), code) for where, code in reach.pieces.items() if code)
-    identity = json.dumps([pieces, find_versions(reach.packages)])
-    return hashlib.sha256(identity.encode()).hexdigest()[:16]
+    pieces = sorted((*where, code) for where, code in reach.pieces.items() if code)
+    return hash_values([pieces, find_versions(reach.packages)])[:16]
 
 
 def fingerprint_script(name: str, root: Path = Path()) -> str:
