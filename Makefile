@@ -86,7 +86,7 @@ reference: setup  ## the study with eight seeds, in .reference; results to metri
 	mv metrics/.partial metrics/reference && mv plots/.partial plots/reference
 	@echo "report and slides: .reference/plots/documents"
 
-neighbours: setup  ## the side studies, the neighbours and a report on them, at the profile of params.yaml
+neighbours: setup  ## the side studies and a report on them, for hours
 	dvc repro stages/neighbours/dvc.yaml
 
 full: setup  ## MobileNetV2 and its variants at full length, for a GPU: an experiment of DVC

@@ -276,7 +276,7 @@ def describe_curvature(findings: Findings) -> str:
     ratios = [findings.curvature[key]["ratio"] for key in findings.metrics]
     return (
         "Over the head's parameters, the largest eigenvalue of the validation loss's Hessian is highest for "
-        f"{name_of(high)} ({tops[high]:.3g}) and lowest for {name_of(low)} ({tops[low]:.3g}). The most negative "
+        f"{name_of(high)} ({tops[high]:.3g}) and lowest for {name_of(low)} ({tops[low]:.3g}). The lowest "
         f"eigenvalue is {span(ratios)} times the largest in size: near the weights the loss bends down too."
     )
 

@@ -18,7 +18,7 @@ from stages.reporting.published import CAVEAT
 from stages.reporting.results import percent, tabulate
 from stages.reporting.wording import Findings, load_findings
 from stages.tools import page_wording
-from stages.tools.study_facts import tabulate_studies
+from stages.tools.study_facts import count_stored_images, tabulate_studies
 
 ROOMS = ("core", "models", "data", "training", "measure", "reporting", "tools")
 REFERENCE = "reference"
@@ -162,8 +162,8 @@ def gather_reference(params: Params, study: Findings, reference: Findings, root:
     }
 
 
-def gather_machines(study: Findings, reference: Findings, root: Path) -> dict:
-    """What the study took on other machines: `about` has what their files do not say."""
+def gather_elsewhere(study: Findings, reference: Findings, root: Path) -> dict:
+    """What the study took on other machines."""
     folder = root / "metrics/other_machines"
     gpu, amx, plain = (read_timings(folder / f"{name}/timing") for name in ("h100", "amx", "avx2"))
     trained = [gpu[key]["seconds"] / 60 for key in study.metrics if key in gpu]
@@ -178,7 +178,6 @@ def gather_machines(study: Findings, reference: Findings, root: Path) -> dict:
         if name.startswith("test_accuracy_seed")
     )
     return {
-        "about": read_json(folder / "about.json"),
         "gpu_features": f"{gpu['features']['seconds']:.0f}",
         "gpu_epoch": f"{read_json(folder / 'h100/epoch_alone.json')['seconds']:.1f}",
         "gpu_training": wording.span(trained, 1),
@@ -192,6 +191,13 @@ def gather_machines(study: Findings, reference: Findings, root: Path) -> dict:
         "plain_training": f"{sum(plain[key]['seconds'] for key in without) / 60:.1f}",
         "plain_same": "are" if same else "are not",
     }
+
+
+def describe_disk(params: Params, root: Path) -> str:
+    """Gigabytes of stored features; empty where the size of an image's is not known."""
+    path = root / f"metrics/unfreezing/train/{params.backbone.trainable_from}.json"
+    size = read_json(path)["stored_bytes"] if path.exists() else 0
+    return f"{size * count_stored_images(params, params.features.views) / 1e9:.1f}" if size else ""
 
 
 def gather_main_study(params: Params, root: Path) -> dict:
@@ -221,8 +227,9 @@ def gather_main_study(params: Params, root: Path) -> dict:
         "setting": gather_setting(reference, root),
         "reference": gather_reference(params, study, reference, root),
         "stages": tabulate_stages(root),
+        "stored": describe_disk(params, root),
         "durations": tabulate_durations(params, root),
-        "machines": gather_machines(study, reference, root),
+        "elsewhere": gather_elsewhere(study, reference, root),
         "studies": tabulate_studies(root, "{}/README.md"),
         "head": wording.describe_head(study.placement),
         "block_statistics": wording.describe_block_statistics(study.block_bn_statistics),

@@ -40,7 +40,7 @@ def tabulate_markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> s
 
 
 def render_page(template: Path, root: Path) -> str:
-    """The text of the page that belongs beside a template; raises StageError, naming the file, if a result is missing."""
+    """The text of the page that belongs beside a template; raises StageError if a result is missing."""
     folder, params = template.parent.relative_to(root).as_posix(), load_params(root / "params.yaml")
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -49,6 +49,7 @@ def render_page(template: Path, root: Path) -> str:
         "params": params,
         "read": lambda path: read_json(root / path),
         "minutes": partial(study_facts.count_minutes, root),
+        "machines": read_json(root / "metrics/other_machines/about.json"),
         "table": tabulate_markdown,
     }
     try:

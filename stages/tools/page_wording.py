@@ -141,8 +141,8 @@ def describe_saddles(findings: Findings) -> str:
     by_norm = {
         label_of(norm): [findings.curvature[f"{norm}-{mode}"]["ratio"] for mode in MODES] for norm in findings.norms
     }
-    parts = [f"{span(ratios)} for {label}" for label, ratios in by_norm.items()]
-    return f"By norm, the most negative eigenvalue is, in units of the largest one, {join(parts)}."
+    parts = [f"\u2212{span(ratios)} for {label}" for label, ratios in by_norm.items()]
+    return f"By norm, the lowest eigenvalue is, in units of the largest one, {join(parts)}."
 
 
 def judge_small_batches(runs: pd.DataFrame) -> str:

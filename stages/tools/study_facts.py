@@ -78,6 +78,13 @@ def gather_variants(params: Params, root: Path) -> dict:
     }
 
 
+def count_stored_images(params: Params, views: int) -> int:
+    """How many images' features are stored with so many views: of every part, and of a sample without augmentation."""
+    images, held_out = params.data.images or 50_000, params.data.validation_fraction
+    train = round(images * (1 - held_out))
+    return views * train + (images - train) + images // 5 + min(params.features.train_eval_images, train)
+
+
 def gather_cache_study(params: Params, root: Path) -> dict:
     found = read_json(root / "metrics/cache_study/views.json")
     precision = read_json(root / "metrics/cache_study/precision.json")
@@ -91,6 +98,7 @@ def gather_cache_study(params: Params, root: Path) -> dict:
         "seeds": count(found["seeds"], "seed"),
         "most": views[-1],
         "default": params.features.views,
+        "times": f"{count_stored_images(params, views[-1]) / count_stored_images(params, params.features.views):.1f}",
         "flipped": f"{100 * precision['flipped_max']:.1f}",
         "difference": f"{100 * precision['accuracy_difference_max']:.1f}",
         "images": f"{precision['images']:,}",
