@@ -6,10 +6,42 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.measure.contrasts import list_contrasts
+from stages.measure.paired_tests import smallest_p
 from stages.reporting.wording import Findings
 from stages.tools import page_wording
 from stages.tools.study_facts import count_minutes, list_names
-from tests.test_wording import DIFFERENT, EQUAL, make_findings
+
+NORMS = ["batchnorm", "layernorm", "frn"]
+EQUAL = {f"{norm}-{mode}": 0.8 for norm in NORMS for mode in ("noclip", "clip")}
+DIFFERENT = EQUAL | {"frn-noclip": 0.7, "frn-clip": 0.7, "batchnorm-clip": 0.85}
+
+
+def make_findings(rates: dict[str, float], seeds: int = 6) -> Findings:
+    """With the given accuracies, which spread by half a point; one of more than a point has the smallest p."""
+    spread = np.linspace(-0.0025, 0.0025, seeds)
+    rows = [
+        {
+            "family": family,
+            "contrast": title,
+            "first": first,
+            "second": second,
+            "mean": 100 * (rates[first] - rates[second]),
+        }
+        for family, title, first, second in list_contrasts(NORMS)
+    ]
+    table = pd.DataFrame(rows)
+    counts = table["family"].map(table["family"].value_counts())
+    table["p_adjusted"] = np.where(table["mean"].abs() > 1, np.minimum(1, counts * smallest_p(seeds)), 1.0)
+    metrics = {
+        key: {"test_accuracy": rate, "seeds": seeds}
+        | {f"test_accuracy_seed{seed}": rate + shift for seed, shift in enumerate(np.roll(spread, index))}
+        for index, (key, rate) in enumerate(rates.items())
+    }
+    rest = dict.fromkeys(("gradients", "landscapes", "correlations", "errors"), {})
+    about = {"clip": 1.0, "placement": "vector", "block_bn_statistics": "frozen"}
+    curvature = {key: {"ratio": 0.1} for key in rates}
+    return Findings(NORMS, metrics, curvature=curvature, contrasts=table, tests=table, **rest, **about)
 
 
 def change(findings: Findings, name: str, values: dict[str, float]) -> Findings:
@@ -17,47 +49,47 @@ def change(findings: Findings, name: str, values: dict[str, float]) -> Findings:
     return replace(findings, metrics={key: own | {name: values[key]} for key, own in findings.metrics.items()})
 
 
-def test_a_norm_is_said_to_end_below_others_only_where_the_tests_find_it(rng):
+def test_a_norm_is_said_to_end_below_others_only_where_the_tests_find_it():
     below = EQUAL | {"frn-noclip": 0.7, "frn-clip": 0.7}
-    text = page_wording.answer_norms(make_findings(rng, below, seeds=8))
+    text = page_wording.answer_norms(make_findings(below, seeds=8))
     assert text.startswith("Heads with FRN end below those with BatchNorm and LayerNorm, by ")
     assert ", with clipping and without." in text and text.endswith(
         "Between BatchNorm and LayerNorm no difference is found."
     )
     above = EQUAL | {"frn-noclip": 0.9}
-    text = page_wording.answer_norms(make_findings(rng, above, seeds=8))
+    text = page_wording.answer_norms(make_findings(above, seeds=8))
     assert "Heads with BatchNorm end below those with FRN, by " in text and ", without clipping." in text
     assert "Heads with LayerNorm end below those with FRN" in text and "FRN end below" not in text
-    few = page_wording.answer_norms(make_findings(rng, below, seeds=3))
+    few = page_wording.answer_norms(make_findings(below, seeds=3))
     assert "end below" not in few and few.count("no difference is found") == 3
 
 
-def test_clipping_is_said_to_change_accuracy_only_where_the_tests_find_it(rng):
-    text = page_wording.answer_clipping(make_findings(rng, EQUAL | {"batchnorm-clip": 0.9, "frn-clip": 0.7}, seeds=8))
+def test_clipping_is_said_to_change_accuracy_only_where_the_tests_find_it():
+    text = page_wording.answer_clipping(make_findings(EQUAL | {"batchnorm-clip": 0.9, "frn-clip": 0.7}, seeds=8))
     assert "points for BatchNorm and \u2212" in text and "points for FRN; for other norms no difference" in text
-    assert page_wording.answer_clipping(make_findings(rng, EQUAL, seeds=3)).startswith("It makes no difference")
+    assert page_wording.answer_clipping(make_findings(EQUAL, seeds=3)).startswith("It makes no difference")
 
 
-def test_only_a_norm_below_all_others_in_every_model_is_called_that(rng):
-    assert page_wording.describe_ranks(make_findings(rng, DIFFERENT)).startswith("Every head with FRN, of whichever")
-    assert page_wording.describe_ranks(make_findings(rng, EQUAL)) == ""
+def test_only_a_norm_below_all_others_in_every_model_is_called_that():
+    assert page_wording.describe_ranks(make_findings(DIFFERENT)).startswith("Every head with FRN, of whichever")
+    assert page_wording.describe_ranks(make_findings(EQUAL)) == ""
 
 
-def test_the_direction_of_clippings_effects_is_theirs(rng):
+def test_the_direction_of_clippings_effects_is_theirs():
     up = EQUAL | {f"{norm}-clip": 0.85 for norm in ("batchnorm", "layernorm", "frn")}
-    assert "none of them down" in page_wording.describe_clip_effects(make_findings(rng, up))
+    assert "none of them down" in page_wording.describe_clip_effects(make_findings(up))
     down = EQUAL | {f"{norm}-clip": 0.75 for norm in ("batchnorm", "layernorm", "frn")}
-    assert "none of them up" in page_wording.describe_clip_effects(make_findings(rng, down))
-    mixed = make_findings(rng, EQUAL | {"frn-clip": 0.7, "batchnorm-clip": 0.9})
+    assert "none of them up" in page_wording.describe_clip_effects(make_findings(down))
+    mixed = make_findings(EQUAL | {"frn-clip": 0.7, "batchnorm-clip": 0.9})
     assert "some up and some down" in page_wording.describe_clip_effects(mixed)
     largest = np.abs([mixed.of_family("clipping")["mean"]]).max()
     assert f"by more than {largest:.2f} points and no single" in page_wording.describe_clip_effects(mixed)
 
 
-def test_the_reach_of_the_tests_is_that_of_the_seeds(rng):
-    text = page_wording.describe_reach(make_findings(rng, DIFFERENT, seeds=8))
+def test_the_reach_of_the_tests_is_that_of_the_seeds():
+    text = page_wording.describe_reach(make_findings(DIFFERENT, seeds=8))
     assert "that 8 paired seeds can reach is 0.0078, and 0.047 after" in text and text.endswith("as it could be.")
-    assert page_wording.describe_reach(make_findings(rng, DIFFERENT, seeds=3)).endswith(
+    assert page_wording.describe_reach(make_findings(DIFFERENT, seeds=3)).endswith(
         "over the 6 contrasts between norms."
     )
 
@@ -65,9 +97,9 @@ def test_the_reach_of_the_tests_is_that_of_the_seeds(rng):
 @pytest.mark.parametrize(
     "later, said", [(2, "does not raise"), (1, "nothing could have been found"), (-2, "which raises")]
 )
-def test_what_seeds_added_later_do_to_false_findings_depends_on_how_many_there_were(rng, later, said):
+def test_what_seeds_added_later_do_to_false_findings_depends_on_how_many_there_were(later, said):
     """Of 8 seeds: with 6 or 7 first nothing could be found among six contrasts, with 10 it could."""
-    assert said in page_wording.describe_sittings(make_findings(rng, EQUAL, seeds=8), later)
+    assert said in page_wording.describe_sittings(make_findings(EQUAL, seeds=8), later)
 
 
 def test_two_runs_are_compared_over_the_seeds_that_both_have():
@@ -78,8 +110,8 @@ def test_two_runs_are_compared_over_the_seeds_that_both_have():
     assert "the first 2 seeds differ by at most 2.00 points for a single model, and 0.50 for a mean" in text
 
 
-def test_the_largest_and_smallest_gap_are_named(rng):
-    findings = make_findings(rng, EQUAL)
+def test_the_largest_and_smallest_gap_are_named():
+    findings = make_findings(EQUAL)
     gaps = {"batchnorm-noclip": 0.04, "batchnorm-clip": 0.06, "layernorm-noclip": 0.03, "layernorm-clip": 0.03}
     text = page_wording.describe_gaps(
         change(findings, "generalization_gap", gaps | {"frn-noclip": 0.01, "frn-clip": 0.02})
@@ -140,8 +172,8 @@ def test_transfer_is_judged_by_its_leads_and_gaps():
     assert "by at most 10.0 points and in both" in page_wording.compare_gaps({1: 0.2, 100: 0.1}, {1: 0.1, 100: 0.15})
 
 
-def test_saddles_orders_and_learning_rates_are_told_as_they_are(rng):
-    findings = make_findings(rng, EQUAL)
+def test_saddles_orders_and_learning_rates_are_told_as_they_are():
+    findings = make_findings(EQUAL)
     ratios = {
         key: own | {"ratio": 0.5 if key.startswith("layernorm") else 0.1} for key, own in findings.curvature.items()
     }
