@@ -109,6 +109,7 @@ def test_dvc_understands_every_command_that_the_pages_name():
         except DvcException as error:
             pytest.fail(f"{command}: {error}")
         for target in getattr(arguments, "targets", None) or []:
+            target = target.replace("/mine/", "/small_cnn/")  # which a reader copies
             file = target.partition(":")[0] if target.endswith(".yaml") else "dvc.yaml"
             assert (ROOT / file).exists() and (file == target or target.split("@")[0] in (ROOT / file).read_text())
     for named in ("dvc exp run -S clip=0.5", "dvc metrics diff", "dvc plots show"):
