@@ -19,7 +19,7 @@ from stages.variants.variants_wording import describe_variants
 
 CLAIM = "CNN of 47,876 parameters"  # of published.OTHERS
 SIDE_STUDIES = {  # folder -> what it compares
-    "variants": "clipping thresholds, batch sizes and places of the norm, for the main study's norms",
+    "variants": "clipping thresholds, batch sizes and placements of the main study's norms",
     "unfreezing": "how much of MobileNetV2 trains: accuracy, cost, layers before and after",
     "baseline": "a small network from scratch and the frozen MobileNetV2, on few and many images",
     "small_cnn": "three norms in a CNN of fewer than 50,000 parameters",
