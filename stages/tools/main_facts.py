@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from stages.core.files import read_json
 from stages.core.params import Params
+from stages.measure.paired_tests import ALPHA
 from stages.models.configurations import list_keys, name_of
 from stages.models.norms import frn
 from stages.reporting import wording
@@ -85,6 +86,7 @@ def gather_answers(params: Params, root: Path) -> dict:
         "recommend_clipping": wording.recommend_clipping(reference),
         "clip_effects": page_wording.describe_clip_effects(study),
         "power": wording.describe_power(study),
+        "alpha": ALPHA,
         "accuracies": tabulate_accuracies(study, reference),
     }
 
