@@ -22,7 +22,7 @@ PIP_INSTALL = .venv/bin/python -m pip install --quiet --no-compile --require-has
 # MobileNetV2 for a GPU: every image, 200 epochs, three seeds.
 FULL := epochs=200 percent=100 strides=reduce_8 precision=auto batch_size=128 lr=0.1 schedule=cosine 'seeds=[0,1,2]'
 
-.PHONY: help setup repro quick reference neighbours full test bench plots clean distclean
+.PHONY: help setup repro quick reference neighbours full test bench plots page clean distclean
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -86,7 +86,7 @@ reference: setup  ## the study with eight seeds, in .reference; results to metri
 	mv metrics/.partial metrics/reference && mv plots/.partial plots/reference
 	@echo "report and slides: .reference/plots/documents"
 
-neighbours: setup  ## the side studies, the neighbours and a report on them, at the profile of params.yaml
+neighbours: setup  ## the side studies and a report on them, for hours
 	dvc repro stages/neighbours/dvc.yaml
 
 full: setup  ## MobileNetV2 and its variants at full length, for a GPU: an experiment of DVC
@@ -102,6 +102,9 @@ bench: setup  ## compare the cost of the study with a plain fine-tuning loop
 
 plots: setup  ## write dvc_plots/index.html, a page with all curves and figures
 	dvc plots show
+
+page: setup  ## write README.md and the studies' pages from their templates and the results
+	python -m stages.tools.page
 
 clean:  ## remove scratch files; results, their cache and the user's downloads stay
 	rm -rf .quick .reference .scratch dvc_plots .pytest_cache .ruff_cache

@@ -36,6 +36,6 @@ def test_every_optimizer_and_schedule_can_be_told(params):
 def test_a_share_of_the_images_is_told_and_all_of_them_are_not(params):
     recipe = replace(params.small_cnn, epochs=1, seeds=[0, 1], batch_size=32, optimizer="adam", schedule="one_cycle")
     assert describe_recipe(replace(recipe, lr=0.01, percent=100)) == (
-        "1 epoch of Adam under OneCycleLR with a largest step size of 0.01, batches of 32, 2 seeds"
+        "1 epoch of Adam under OneCycleLR with a peak learning rate of 0.01, batches of 32, 2 seeds"
     )
     assert ", 10% of the training images, 2 seeds" in describe_recipe(replace(recipe, percent=10))

@@ -8,10 +8,10 @@ SMALL_CNN_NORMS = ("batchnorm", "groupnorm", "layernorm")
 # How a reader should see them.
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
 SCHEDULES = {
-    "constant": "at a constant step size of {}",
-    "one_cycle": "under OneCycleLR with a largest step size of {}",
-    "cosine": "with a step size that falls from {} along a cosine",
-    "step": "with a step size of {}, divided by 10 after each third",
+    "constant": "at a constant learning rate of {}",
+    "one_cycle": "under OneCycleLR with a peak learning rate of {}",
+    "cosine": "with a learning rate that falls from {} along a cosine",
+    "step": "with a learning rate of {}, divided by 10 after each third",
 }
 
 # Strides of MobileNetV2's stem and of the first block of each stage, by how many times smaller the last map is.

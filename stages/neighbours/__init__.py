@@ -1,1 +1,1 @@
-"""The report on the neighbouring studies."""
+"""The report on the side studies."""

@@ -1,4 +1,4 @@
-"""Write the report on side studies and neighbours, plots/documents/neighbours.pdf, from their result files."""
+"""Write the report on the side studies, plots/documents/neighbours.pdf, from their result files."""
 
 import json
 

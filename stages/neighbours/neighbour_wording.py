@@ -1,4 +1,4 @@
-"""What the neighbouring studies found, as sentences that follow the data: every number comes from a result file."""
+"""What the side studies found, as sentences that follow the data: every number comes from a result file."""
 
 from collections.abc import Sequence
 
@@ -99,7 +99,7 @@ def describe_batch_sizes(summary: dict, norms: list[str], sizes: list[int]) -> s
 
 
 def describe_common_lrs(summary: dict, sizes: list[int]) -> str:
-    """From the sweep's `common_lr_<batch size>`: the schedule's highest learning rate, where the worst norm is best."""
+    """From the sweep's `common_lr_<batch size>`: the peak learning rate at which the worst norm is best."""
     lrs = {size: summary[f"common_lr_{size}"] for size in sorted(sizes)}
     used = {lr: [str(size) for size in lrs if lrs[size] == lr] for lr in sorted(set(lrs.values()))}
     rates = [f"{lr:g} in batches of {join(own)}" for lr, own in used.items()]

@@ -42,9 +42,9 @@ def draw_densities(results: CurvatureResults) -> Figure:
 
 
 def draw_eigenvalues(results: CurvatureResults) -> Figure:
-    """The highest and the lowest eigenvalues and the trace of every seed, one row per configuration."""
+    """The largest and the lowest eigenvalues and the trace of every seed, one row per configuration."""
     figure, panels = plt.subplots(1, 3, figsize=(9.5, 3.4), sharey=True)
-    titles = ("lowest eigenvalues", "highest eigenvalues", "trace")
+    titles = ("lowest eigenvalues", "largest eigenvalues", "trace")
     for axes, prefix, title in zip(panels, ("lambda_min", "lambda_max", "trace"), titles, strict=True):
         for row, key in enumerate(results.keys):
             norm, mode = split_key(key)
@@ -85,13 +85,13 @@ def draw_ratios(results: CurvatureResults) -> Figure:
             axes.set_ylabel("beta")
         if k >= len(results.norms):
             axes.set_xlabel("alpha")
-    figure.colorbar(image, ax=[axes for _, axes in panels], label="|lowest / highest eigenvalue|")
+    figure.colorbar(image, ax=[axes for _, axes in panels], label="|lowest / largest eigenvalue|")
     add_caption(figure, results.caption, "Filter-normalised random directions, first seed; small: nearly convex")
     return figure
 
 
 def draw_slices(results: CurvatureResults) -> Figure:
-    """The loss along the two highest eigenvectors and from the initial to the final weights."""
+    """The loss along the first two eigenvectors and from the initial to the final weights."""
     names = [name for name in ("eigenvector1", "eigenvector2", "path") if len(results.detail(results.keys[0], name))]
     figure, panels = plt.subplots(1, len(names), figsize=(9.5, 3.7))
     for axes, name in zip(panels, names, strict=True):
@@ -104,7 +104,7 @@ def draw_slices(results: CurvatureResults) -> Figure:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_locator(NullLocator())
         axes.axvline(float(name == "path"), color="#333333", lw=0.8)
-        rank = {"1": "highest", "2": "second"}.get(name[-1])
+        rank = {"1": "first", "2": "second"}.get(name[-1])
         axes.set_title("initial (0) to final (1) weights" if name == "path" else f"{rank} eigenvector", fontsize=10)
         axes.set_xlabel("share of the path" if name == "path" else "distance along the unit vector")
     panels[0].set_ylabel("validation loss (nats)")

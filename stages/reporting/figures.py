@@ -229,7 +229,7 @@ def draw_gradient_layers(results: Results) -> Figure:
 
 
 def draw_update_ratios(results: Results) -> Figure:
-    """How far Adam's step moves each layer, in units of the layer's own norm: the effective step size."""
+    """How far Adam's step moves each layer, in units of the layer's own norm."""
     return draw_layers(
         results,
         lambda frame: frame["update_norm"] / frame["weight_norm"].where(frame["weight_norm"] > 0),

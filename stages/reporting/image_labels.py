@@ -28,7 +28,7 @@ def name_variant(name: str, study: str = "") -> str:
 
 
 def describe_recipe(recipe: Recipe) -> str:
-    """`12 epochs of Adam under OneCycleLR with a largest step size of 0.01, batches of 64, 1 seed`."""
+    """`12 epochs of Adam under OneCycleLR with a peak learning rate of 0.01, batches of 64, 1 seed`."""
     schedule = SCHEDULES[recipe.schedule].format(f"{recipe.lr:g}")
     share = "" if recipe.percent == 100 else f", {recipe.percent:g}% of the training images"
     return (

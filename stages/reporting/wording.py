@@ -53,11 +53,12 @@ class Findings:
         return self.contrasts[self.contrasts["family"] == family]
 
 
-def load_findings(params: Params, root: Path = Path()) -> Findings:
-    """Raises StageError, naming the file, if a result is missing."""
+def load_findings(params: Params, root: Path = Path(), run: str = "") -> Findings:
+    """Of the study, or of the run whose results lie in folders of that name; raises StageError if one is missing."""
+    metrics, statistics = root / "metrics" / run, root / "plots" / run / "statistics"
 
     def read_all(folder: str) -> dict[str, dict]:
-        return {key: read_json(root / f"metrics/{folder}/{key}.json") for key in list_keys(params.norms)}
+        return {key: read_json(metrics / f"{folder}/{key}.json") for key in list_keys(params.norms)}
 
     try:
         return Findings(
@@ -66,10 +67,10 @@ def load_findings(params: Params, root: Path = Path()) -> Findings:
             gradients=read_all("gradients"),
             landscapes=read_all("landscape"),
             curvature=read_all("curvature"),
-            correlations=read_json(root / "metrics/curvature.json"),
-            errors=read_json(root / "metrics/errors.json"),
-            contrasts=pd.read_csv(root / "plots/statistics/seeds.csv"),
-            tests=pd.read_csv(root / "plots/statistics/images.csv"),
+            correlations=read_json(metrics / "curvature.json"),
+            errors=read_json(metrics / "errors.json"),
+            contrasts=pd.read_csv(statistics / "seeds.csv"),
+            tests=pd.read_csv(statistics / "images.csv"),
             clip=params.clip,
             placement=params.train.placement,
             block_bn_statistics=params.train.block_bn_statistics,
@@ -275,7 +276,7 @@ def describe_curvature(findings: Findings) -> str:
     ratios = [findings.curvature[key]["ratio"] for key in findings.metrics]
     return (
         "Over the head's parameters, the largest eigenvalue of the validation loss's Hessian is highest for "
-        f"{name_of(high)} ({tops[high]:.3g}) and lowest for {name_of(low)} ({tops[low]:.3g}). The most negative "
+        f"{name_of(high)} ({tops[high]:.3g}) and lowest for {name_of(low)} ({tops[low]:.3g}). The lowest "
         f"eigenvalue is {span(ratios)} times the largest in size: near the weights the loss bends down too."
     )
 

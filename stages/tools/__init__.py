@@ -1,1 +1,1 @@
-"""What `make` runs beside the stages."""
+"""What `make` runs beside the stages: no stage, and nothing that a stage imports."""

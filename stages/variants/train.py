@@ -28,7 +28,7 @@ FRN_EPS = "head.norm.eps_l"  # one per unit
 
 
 def update_ratios(run: Run) -> dict[int, float]:
-    """Per epoch, |update| / |weight| of FC1's weight at the epoch's first step: Adam's effective step size there."""
+    """Per epoch, |update| / |weight| of FC1's weight at the epoch's first step: the relative length of Adam's step."""
     rows = [row for row in run.gradients if row["layer"] == "head.fc1.weight"]
     return {row["epoch"]: row["update_norm"] / row["weight_norm"] for row in rows}
 

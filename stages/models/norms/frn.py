@@ -107,9 +107,9 @@ def qualify_distance(placement: str) -> str:
     if placement != "vector":
         return ""
     return (
-        "That distance belongs to the recipe, not to FRN: with its epsilon started at 1 and a head rate of 3e-4, which "
-        "raise its validation accuracy from 86.3 to 87.9%, FRN ended 0.1 points below LayerNorm under the recipe, "
-        "instead of 1.8. So nothing is recommended against FRN."
+        "That distance belongs to the recipe, not to FRN: with its epsilon started at 1 and a learning rate of 3e-4 "
+        "for the head, which raise its validation accuracy from 86.3 to 87.9%, FRN ended 0.1 points below LayerNorm "
+        "under the recipe, instead of 1.8. So nothing is recommended against FRN."
     )
 
 
