@@ -40,7 +40,7 @@ def train_variant(
     recipe: Recipe,
     device: torch.device,
 ) -> dict:
-    """Train `make_network(seed=seed, **settings)` for every seed of the recipe; returns what wall-clock figures there are.
+    """Train `make_network(seed=seed, **settings)` for every seed of the recipe; returns wall-clock figures.
 
     The network takes (N, 3, 32, 32) to logits (N, 10). `make_network` is a function at the top of its module, not a
     partial one: a finished seed counts as long as its code is the same. Checkpoints, predictions, curves, gradients and
