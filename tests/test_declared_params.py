@@ -249,9 +249,8 @@ def test_another_setting_of_a_variant_concerns_that_one_and_the_summaries(commit
     changed = {stage for stage in found if found[stage] != committed[stage]}
     trained = {stage for stage in changed if ": train@" in stage}
     assert f"{study}: train@{name}" in trained and all(f": train@{name}" in stage for stage in trained)
-    assert changed - trained == {f"{study}: report", REPORT} | (
-        {"small_cnn_sweep: report"} if study == "small_cnn" else set()
-    )
+    sweeps = {"small_cnn_sweep: report"} if study == "small_cnn" else set()
+    assert changed - trained == {f"{study}: report", REPORT} | sweeps
 
 
 def test_what_computes_follows_torch_device_and_precision():
