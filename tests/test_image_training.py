@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from stages.core.fingerprints import Reach
 from stages.core.params import ParamsError, load_params
 from stages.data.images import ImageData
 from stages.training.from_images import OPTIMIZERS, SCHEDULES, Recipe, train_image_seeds
@@ -96,7 +97,7 @@ def test_training_from_images_asks_cudnn_for_repeatable_gradients(tmp_path, monk
             {"norm": "groupnorm"},
             {"batch_size": 16, "lr": 0.03, "epochs": 2, "percent": 25, "seeds": [0]},
         ),
-        ("mobilenetv2", "width_double", {"width": 2.0, "strides": "reduce_32"}, {}),
+        ("mobilenetv2", "width_half", {"width": 0.5, "strides": "reduce_32"}, {}),
     ],
 )
 def test_a_study_trains_a_variant_by_its_name_with_its_settings_as_they_are_written(
@@ -112,3 +113,14 @@ def test_a_study_trains_a_variant_by_its_name_with_its_settings_as_they_are_writ
     assert recipe == Recipe(**{field.name: getattr(section, field.name) for field in fields(Recipe)} | own)
     with pytest.raises(ParamsError, match=f"'frn' is no variant of {study}; params.yaml lists .*{re.escape(name)}"):
         script.main(params, "frn")
+
+
+@pytest.mark.parametrize("script", ["train", "report"])
+@pytest.mark.parametrize("study", ["baseline", "small_cnn", "small_cnn_sweep", "mobilenetv2"])
+def test_a_study_reaches_no_code_of_another(study, script):
+    """So that one more, or a change in one, leaves the others' results as they are; the sweep trains the small CNN."""
+    folders = {path.parent.name for path in ROOT.glob("stages/*/dvc.yaml")}
+    reach = Reach(ROOT)
+    reach.run(f"stages.{study}.{script}")
+    trains = {"small_cnn"} if (study, script) == ("small_cnn_sweep", "train") else set()
+    assert {name.split(".")[1] for name in reach.modules if "." in name} & folders == {study} | trains
