@@ -13,8 +13,8 @@ MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 EVERY_NETWORK = [
     (make_baseline_cnn, {}),
     *[(make_small_cnn, {"norm": norm}) for norm in NORMS],
-    (make_mobilenetv2, {}),
-    *[(make_mobilenetv2, {"width": 0.25, "activation": name}) for name in ACTIVATIONS],
+    (make_mobilenetv2, {"strides": "reduce_32"}),
+    *[(make_mobilenetv2, {"strides": "reduce_32", "width": 0.1, "activation": name}) for name in ACTIVATIONS],
     (make_mobilenetv2, {"width": 0.1, "expansion": 1, "kernel_size": 1, "squeeze": 64}),  # the smallest of everything
 ]
 
