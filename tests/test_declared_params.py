@@ -1,8 +1,10 @@
 """Each stage tracks the parameters that it reads; one of a single variant does not track the list of all variants."""
 
 import ast
+import importlib
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from dvc.parsing import DataResolver
@@ -10,7 +12,6 @@ from dvc.repo import Repo
 from dvc.utils.serialize import load_yaml
 
 from stages.core.params import load_params
-from stages.training.image_studies import find_variant
 from tests.conftest import ROOT
 
 PIPELINES = {path.relative_to(ROOT): load_yaml(path) for path in (ROOT / "dvc.yaml", *ROOT.glob("stages/*/dvc.yaml"))}
@@ -22,53 +23,49 @@ LISTS = {
     "norms": (
         {
             f"{stage}@frn-{mode}"
-            for stage in ("train", "landscape", "gradients", "curvature")
+            for stage in ("train", "landscape", "gradients", "curvature", "cache_study: precision")
             for mode in ("noclip", "clip")
         },
         MAIN
         | {f"variants: train@{study}" for study in ("thresholds", "batch_sizes", "placements")}
-        | {"cache_study: precision"},
+        | {"cache_study: precision_summary"},
     ),
     "variants.thresholds": (set(), {"variants: train@thresholds", REPORT}),
     "variants.batch_sizes": (set(), {"variants: train@batch_sizes", REPORT}),
     "variants.placements": (set(), {"variants: train@placements", REPORT}),
     "cache_study.views": (set(), {"cache_study: features", "cache_study: views"}),
     "baseline.percents": (
-        {"baseline: train_images@100"},
-        {"baseline: image_report", "baseline: transfer", "baseline: compare", REPORT},
+        {"baseline: train@100"},
+        {"baseline: report", "baseline: transfer", "baseline: compare", REPORT},
     ),
     "unfreezing.trainable_from": (
         {"unfreezing: features@14", "unfreezing: train@14"},
         {"unfreezing: representations", "unfreezing: summary", REPORT},
     ),
-    "small_cnn.norms": (
-        {"small_cnn: train_images@layernorm"}
-        | {
-            f"small_cnn_sweep: train_images@layernorm-{size}-{lr}"
-            for size in (16, 32, 64, 256)
-            for lr in (0.003, 0.01, 0.03)
-        },
-        {"small_cnn: image_report", "small_cnn_sweep: sweep_report", REPORT},
+    "small_cnn.variants": (
+        {"small_cnn: train@layernorm"}
+        | {f"small_cnn_sweep: train@layernorm-{size}-{lr}" for size in (16, 32, 64, 256) for lr in (0.003, 0.01, 0.03)},
+        {"small_cnn: report", "small_cnn_sweep: report", REPORT},
     ),
     "small_cnn_sweep.batch_sizes": (
         {
-            f"small_cnn_sweep: train_images@{norm}-256-{lr}"
+            f"small_cnn_sweep: train@{norm}-256-{lr}"
             for norm in ("batchnorm", "groupnorm", "layernorm")
             for lr in (0.003, 0.01, 0.03)
         },
-        {"small_cnn_sweep: sweep_report", REPORT},
+        {"small_cnn_sweep: report", REPORT},
     ),
     "small_cnn_sweep.lrs": (
         {
-            f"small_cnn_sweep: train_images@{norm}-{size}-0.03"
+            f"small_cnn_sweep: train@{norm}-{size}-0.03"
             for norm in ("batchnorm", "groupnorm", "layernorm")
             for size in (16, 32, 64, 256)
         },
-        {"small_cnn_sweep: sweep_report", REPORT},
+        {"small_cnn_sweep: report", REPORT},
     ),
     "mobilenetv2.variants": (
-        {"mobilenetv2: train_images@silu_expansion_10_se"},
-        {"mobilenetv2: image_report", REPORT},
+        {"mobilenetv2: train@silu_expansion_10_se"},
+        {"mobilenetv2: report", REPORT},
     ),
 }
 
@@ -107,19 +104,20 @@ def committed() -> dict[str, tuple]:
 def test_one_more_or_one_fewer_concerns_that_one_and_the_summaries(committed, key):
     own, summaries = LISTS[key]
     values = load_yaml(ROOT / "params.yaml")
-    look_up(values, key).pop()
+    compared = look_up(values, key)
+    compared.popitem() if isinstance(compared, dict) else compared.pop()
     found = resolve(values)
     assert committed.keys() - found.keys() == own and found.keys() <= committed.keys()
     assert {name for name in found if found[name] != committed[name]} == summaries
 
 
-def flatten(values: dict, prefix: str = "") -> set[str]:
-    """The keys that hold values, such as train.epochs."""
-    nested = (flatten(v, f"{prefix}{k}.") if isinstance(v, dict) else {prefix + k} for k, v in values.items())
-    return set().union(*nested)
+def list_settings(values: dict) -> set[str]:
+    """The keys of settings, such as clip, train.epochs and mobilenetv2.variants."""
+    sections = {name: own for name, own in values.items() if isinstance(own, dict)}
+    return values.keys() - sections | {f"{name}.{key}" for name, own in sections.items() for key in own}
 
 
-KEYS = flatten(load_yaml(ROOT / "params.yaml"))
+KEYS = list_settings(load_yaml(ROOT / "params.yaml"))
 # Settings that a stage takes from a section as a whole and replaces by its own.
 REPLACED = {"variants.train": {"train.epochs"}, "unfreezing.train": {"train.epochs", "train.block_lr"}}
 
@@ -159,7 +157,7 @@ def find_reads(function: ast.FunctionDef) -> set[str]:
 
 
 def list_stages() -> dict[str, dict]:
-    """Every stage as it is written, by its module and, where several share one, its study."""
+    """Every stage as it is written, by its module and, where several share one, its argument."""
     stages = {}
     for contents in PIPELINES.values():
         for stage in contents["stages"].values():
@@ -173,7 +171,7 @@ STAGES = list_stages()
 
 def is_declared(key: str, stage: dict) -> bool:
     """Whether the stage tracks the key, its section, or is itself one of the entries of that list."""
-    tracked = {re.sub(r"\$\{.*?\}", "", name) for name in own_params(stage)}
+    tracked = {re.sub(r"\.?\$\{.*?\}", "", name) for name in own_params(stage)}
     compared = {str(entries).strip("${}") for entries in stage.get("matrix", {}).values()}
     return key in tracked | compared or key.partition(".")[0] in tracked
 
@@ -186,38 +184,73 @@ def test_what_a_script_reads_is_declared(name):
     reads = set().union(*map(find_reads, functions)) - REPLACED.get(module, set())
     always = STAGES[name].get("always_changed", False)
     assert always or not {key for key in reads if not is_declared(key, STAGES[name])}
-    others = ("train_images", "image_report", "environment", "code")  # whose study is an argument, or which always runs
-    assert reads or module in others
+    assert always or reads
+
+
+IMAGE_STUDIES = ("baseline", "small_cnn", "small_cnn_sweep", "mobilenetv2")
+
+
+@pytest.fixture
+def read_by(monkeypatch):
+    """The keys in the sections of studies from images that a script reads, but for what it has a library do."""
+
+    def watch(study: str, script: str, *arguments: str) -> set[str]:
+        params, reads = load_params(ROOT / "params.yaml"), set()
+        for section in IMAGE_STUDIES:
+            kind = type(getattr(params, section))
+            names = {field.name for field in fields(kind)}
+
+            def get(self, name, section=section, names=names):
+                if name in names:
+                    reads.add(f"{section}.{name}")
+                return object.__getattribute__(self, name)
+
+            monkeypatch.setattr(kind, "__getattribute__", get, raising=False)
+        module = importlib.import_module(f"stages.{study}.{script}")
+        for name in ("take_device", "train_variant", "report_study"):
+            monkeypatch.setattr(module, name, lambda *passed: None, raising=False)
+        module.main(params, *arguments)
+        return reads
+
+    return watch
+
+
+def declared(study: str, stage: str) -> set[str]:
+    stages = PIPELINES[Path(f"stages/{study}/dvc.yaml")]["stages"]
+    return {re.sub(r"\.\$\{.*?\}", "", key) for key in own_params(stages[stage])}
 
 
 @pytest.mark.parametrize(
-    ("study", "variant", "others"),
+    ("study", "variant", "lists"),
     [
         ("baseline", "25", {"baseline.percents"}),
-        ("small_cnn", "groupnorm", {"small_cnn.norms"}),
-        (
-            "small_cnn_sweep",
-            "groupnorm-16-0.01",
-            {"small_cnn.norms", "small_cnn_sweep.batch_sizes", "small_cnn_sweep.lrs"},
-        ),
-        ("mobilenetv2", "silu", {"mobilenetv2.variants"}),
+        ("small_cnn", "groupnorm", set()),
+        ("small_cnn_sweep", "groupnorm-16-0.01", {"small_cnn_sweep.batch_sizes", "small_cnn_sweep.lrs"}),
+        ("mobilenetv2", "silu", set()),
     ],
 )
-def test_a_training_from_images_declares_what_makes_its_recipe(monkeypatch, study, variant, others):
-    """All that it reads but the lists, and nothing else."""
-    params, reads = load_params(ROOT / "params.yaml"), set()
-    for section in ("baseline", "small_cnn", "small_cnn_sweep", "mobilenetv2"):
-        kind = type(getattr(params, section))
-        names = {field.name for field in fields(kind)}
+def test_a_training_from_images_declares_what_makes_its_recipe(read_by, study, variant, lists):
+    """All that it reads but the lists, of which it is an entry, and nothing else."""
+    reads = read_by(study, "train", variant)
+    assert reads - lists == declared(study, "train") and lists <= reads
 
-        def get(self, name, section=section, names=names):
-            if name in names:
-                reads.add(f"{section}.{name}")
-            return object.__getattribute__(self, name)
 
-        monkeypatch.setattr(kind, "__getattribute__", get, raising=False)
-    find_variant(params, study, variant)
-    assert reads - others == set(own_params(STAGES[f"train_images {study}"])) and others <= reads
+@pytest.mark.parametrize("study", ["baseline", "small_cnn", "mobilenetv2"])
+def test_a_report_on_training_from_images_declares_what_its_captions_say(read_by, study):
+    assert read_by(study, "report") == declared(study, "report")
+
+
+@pytest.mark.parametrize("study", ["small_cnn", "mobilenetv2"])
+def test_another_setting_of_a_variant_concerns_that_one_and_the_summaries(committed, study):
+    values = load_yaml(ROOT / "params.yaml")
+    name = list(values[study]["variants"])[-1]
+    values[study]["variants"][name] = {"changed": 1}
+    found = resolve(values)
+    changed = {stage for stage in found if found[stage] != committed[stage]}
+    trained = {stage for stage in changed if ": train@" in stage}
+    assert f"{study}: train@{name}" in trained and all(f": train@{name}" in stage for stage in trained)
+    sweeps = {"small_cnn_sweep: report"} if study == "small_cnn" else set()
+    assert changed - trained == {f"{study}: report", REPORT} | sweeps
 
 
 def test_what_computes_follows_torch_device_and_precision():

@@ -36,7 +36,7 @@ def test_accuracies_are_drawn_in_per_cent_of_every_seed():
 @pytest.mark.parametrize("draw", [draw_accuracies, draw_frontier])
 def test_no_variants_name_and_no_caption_leaves_the_figure(draw):
     params = load_params(ROOT / "params.yaml").mobilenetv2
-    names = [name_variant(name, "mobilenetv2") for name in params.variants]
+    names = [name_variant(name) for name in params.variants]
     figure = draw(dict.fromkeys(names, METRICS["small"]), describe_recipe(params))
     figure.draw_without_rendering()
     ticks = [label for axes in figure.axes for label in axes.get_xticklabels()]  # some lie beyond the axes, unseen

@@ -5,7 +5,6 @@ import pytest
 from stages.core.params import Params, load_params
 from stages.reporting.image_labels import count, describe_recipe, name_variant
 from stages.training.from_images import OPTIMIZERS, SCHEDULES
-from stages.training.image_studies import list_variants
 from tests.conftest import ROOT
 
 
@@ -19,11 +18,14 @@ def test_one_is_singular():
 
 
 def test_variants_have_names_of_their_own_without_underscores(params):
-    names = [name_variant(name) for name in list_variants(params, "mobilenetv2")]
+    names = [name_variant(name) for name in params.mobilenetv2.variants]
     assert len(set(names)) == len(names) and not any("_" in name for name in names)
-    assert [name_variant(name) for name in params.small_cnn.norms] == ["BatchNorm", "GroupNorm", "LayerNorm"]
-    assert (name_variant("width_0.5"), name_variant("features.18")) == ("width 0.5", "features.18")
-    assert name_variant("25", "baseline") == "25% of the images"
+    assert [name_variant(name) for name in params.small_cnn.variants] == ["BatchNorm", "GroupNorm", "LayerNorm"]
+    assert [name_variant(f"width_{which}") for which in ("half", "double")] == ["width 0.5", "width 2"]
+
+
+def test_a_name_of_ones_own_is_told_without_a_table():
+    assert (name_variant("expansion_4"), name_variant("no-se")) == ("expansion 4", "no-se")
 
 
 def test_every_optimizer_and_schedule_can_be_told(params):

@@ -1,13 +1,16 @@
+import importlib
 import math
+import re
+from dataclasses import fields
 
 import pytest
 import torch
 from torch import nn
 
+from stages.core.fingerprints import Reach
 from stages.core.params import ParamsError, load_params
 from stages.data.images import ImageData
 from stages.training.from_images import OPTIMIZERS, SCHEDULES, Recipe, train_image_seeds
-from stages.training.image_studies import STUDIES, find_variant, list_variants
 from tests.conftest import ROOT
 
 
@@ -83,17 +86,41 @@ def test_training_from_images_asks_cudnn_for_repeatable_gradients(tmp_path, monk
     assert torch.backends.cudnn.deterministic
 
 
-def test_every_study_lists_its_variants():
-    params = load_params(ROOT / "params.yaml")
-    assert set(list_variants(params, "small_cnn")) == {"batchnorm", "groupnorm", "layernorm"}
-    recipe, network, settings = find_variant(params, "baseline", "25")
-    assert (recipe.percent, network, settings) == (25, "baseline_cnn", {})
-    assert find_variant(params, "mobilenetv2", "silu")[1:] == (
-        "mobilenetv2",
-        {"variant": "silu", "strides": params.mobilenetv2.strides},
-    )
-    with pytest.raises(ParamsError, match="'vgg' is no study of images; it must be one of baseline, "):
-        list_variants(params, "vgg")
-    for study in STUDIES:
-        with pytest.raises(ParamsError, match=f"'frn' is no variant of {study}; params.yaml lists "):
-            find_variant(params, study, "frn")
+@pytest.mark.parametrize(
+    ("study", "name", "settings", "own"),
+    [
+        ("baseline", "25", {}, {"percent": 25}),
+        ("small_cnn", "groupnorm", {"norm": "groupnorm"}, {}),
+        (
+            "small_cnn_sweep",
+            "groupnorm-16-0.03",
+            {"norm": "groupnorm"},
+            {"batch_size": 16, "lr": 0.03, "epochs": 2, "percent": 25, "seeds": [0]},
+        ),
+        ("mobilenetv2", "width_half", {"width": 0.5, "strides": "reduce_32"}, {}),
+    ],
+)
+def test_a_study_trains_a_variant_by_its_name_with_its_settings_as_they_are_written(
+    monkeypatch, study, name, settings, own
+):
+    params, script = load_params(ROOT / "params.yaml"), importlib.import_module(f"stages.{study}.train")
+    monkeypatch.setattr(script, "train_variant", lambda *passed: passed)
+    monkeypatch.setattr(script, "take_device", lambda params: torch.device("cpu"))
+    section = params.small_cnn if study == "small_cnn_sweep" else getattr(params, study)
+    folder, variant, make_network, found, recipe, device = script.main(params, name)
+    assert (folder, variant, repr(found), device) == (study, name, repr(settings), torch.device("cpu"))
+    assert isinstance(make_network(seed=0, **found), nn.Module)
+    assert recipe == Recipe(**{field.name: getattr(section, field.name) for field in fields(Recipe)} | own)
+    with pytest.raises(ParamsError, match=f"'frn' is no variant of {study}; params.yaml lists .*{re.escape(name)}"):
+        script.main(params, "frn")
+
+
+@pytest.mark.parametrize("script", ["train", "report"])
+@pytest.mark.parametrize("study", ["baseline", "small_cnn", "small_cnn_sweep", "mobilenetv2"])
+def test_a_study_reaches_no_code_of_another(study, script):
+    """So that one more, or a change in one, leaves the others' results as they are; the sweep trains the small CNN."""
+    folders = {path.parent.name for path in ROOT.glob("stages/*/dvc.yaml")}
+    reach = Reach(ROOT)
+    reach.run(f"stages.{study}.{script}")
+    trains = {"small_cnn"} if (study, script) == ("small_cnn_sweep", "train") else set()
+    assert {name.split(".")[1] for name in reach.modules if "." in name} & folders == {study} | trains

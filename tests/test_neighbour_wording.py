@@ -79,7 +79,7 @@ CONTRASTS = pd.DataFrame(
     [
         ("silu", 1.234, 0, 2, 2, 2),
         ("expansion_2", -0.5, -1, 0, 0, 2),
-        ("width_2", 0.1, 0, 1, 1, 2),
+        ("width_double", 0.1, 0, 1, 1, 2),
         ("groupnorm", 3.0, 2, 4, 2, 2),
     ],
     columns=["variant", "difference", "low", "high", "seeds_significant", "seeds"],

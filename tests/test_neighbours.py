@@ -6,25 +6,36 @@ import pypdf
 import pytest
 import torch
 
-from stages.models.image_classifier import make_image_classifier
+from stages.baseline.network import make_baseline_cnn
+from stages.core.params import load_params
+from stages.mobilenetv2.network import make_mobilenetv2
+from stages.models.image_classifier import ImageClassifier
 from stages.models.transfer_model import rebuild_model
 from stages.models.trunk import Trunk
 from stages.reporting.results import percent
-from stages.small_cnn_sweep.sweep_report import draw_sweep
+from stages.small_cnn.network import make_small_cnn
+from stages.small_cnn_sweep.report import draw_sweep
 from stages.unfreezing.layer_outputs import replace_blocks
-from tests.conftest import ALWAYS
+from tests.conftest import ALWAYS, ROOT
 from tests.test_pipeline import stages_run
+
+
+def keep(study: str, *variants: str) -> list[str]:
+    """The settings that leave a study these variants of those in params.yaml."""
+    listed = getattr(load_params(ROOT / "params.yaml"), study).variants
+    return [f"~{study}.variants.{name}" for name in listed if name not in variants]
+
 
 TINY = {
     "baseline": ["baseline.epochs=2", "baseline.seeds=[0,1]", "baseline.percents=[50,100]", "baseline.batch_size=16"],
-    "small_cnn": ["small_cnn.epochs=2", "small_cnn.norms=[groupnorm,layernorm]", "small_cnn.batch_size=16"],
+    "small_cnn": ["small_cnn.epochs=2", "small_cnn.batch_size=16", *keep("small_cnn", "groupnorm", "layernorm")],
     "small_cnn_sweep": [
         "small_cnn_sweep.epochs=1",
         "small_cnn_sweep.percent=100",
         "small_cnn_sweep.batch_sizes=[16]",
         "small_cnn_sweep.lrs=[0.001,0.01]",
     ],
-    "mobilenetv2": ["mobilenetv2.epochs=1", "mobilenetv2.variants=[plain,width_0.5]", "mobilenetv2.batch_size=16"],
+    "mobilenetv2": ["mobilenetv2.epochs=1", "mobilenetv2.batch_size=16", *keep("mobilenetv2", "plain", "width_half")],
 }
 UNFREEZING = [
     "unfreezing.epochs=2",
@@ -44,9 +55,12 @@ TRAINED = {
     "baseline": ["50", "100"],
     "small_cnn": ["groupnorm", "layernorm"],
     "small_cnn_sweep": ["groupnorm-16-0.001", "groupnorm-16-0.01", "layernorm-16-0.001", "layernorm-16-0.01"],
-    "mobilenetv2": ["plain", "width_0.5"],
+    "mobilenetv2": ["plain", "width_half"],
 }
-REPORTED = [study for study in TRAINED if study != "small_cnn_sweep"]  # by image_report
+REPORTED = [study for study in TRAINED if study != "small_cnn_sweep"]  # by image_report.report_study
+
+
+MAKE = (make_baseline_cnn, make_small_cnn, make_mobilenetv2)
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +75,8 @@ def neighbours(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize("study", TINY)
 def test_a_neighbour_runs_its_variants_and_nothing_twice(neighbours, study):
-    expected = {f"stages/{study}/dvc.yaml:train_images@{name}" for name in TRAINED[study]}
-    own = {"baseline": ["image_report", "transfer", "compare"], "small_cnn_sweep": ["sweep_report"]}
-    own = own.get(study, ["image_report"])
+    expected = {f"stages/{study}/dvc.yaml:train@{name}" for name in TRAINED[study]}
+    own = ["report", "transfer", "compare"] if study == "baseline" else ["report"]
     expected |= {f"stages/{study}/dvc.yaml:{stage}" for stage in own}
     assert stages_run(neighbours.outputs[study]) == expected | ALWAYS
     assert stages_run(neighbours.run("dvc", "repro", f"stages/{study}/dvc.yaml")) == ALWAYS
@@ -124,8 +137,8 @@ def test_a_checkpoint_and_the_stored_predictions_give_the_recorded_accuracy(neig
     own = neighbours.read_json(f"metrics/{study}/train/{name}.json")
     about = neighbours.read_json("data/stats.json")
     checkpoint = torch.load(neighbours.folder / f"models/{study}/{name}/seed0.pt", weights_only=True)
-    colors = {"mean": about["mean"], "std": about["std"]}
-    model = make_image_classifier(checkpoint["network"], seed=0, **colors, **checkpoint["settings"]).eval()
+    make_network = {make.__name__: make for make in MAKE}[f"make_{checkpoint['network']}"]
+    model = ImageClassifier(make_network(seed=0, **checkpoint["settings"]), about["mean"], about["std"]).eval()
     model.load_state_dict(checkpoint["state_dict"])
     with np.load(neighbours.folder / "data/cifar10.npz") as arrays, np.load(neighbours.folder / "data/split.npz") as at:
         images, labels = (arrays[f"test_{what}"][at["test"]] for what in ("images", "labels"))
@@ -136,6 +149,21 @@ def test_a_checkpoint_and_the_stored_predictions_give_the_recorded_accuracy(neig
         accuracy = (stored["probabilities"][0].argmax(1) == stored["labels"]).mean()
         np.testing.assert_array_equal(stored["labels"], labels)
     assert accuracy == own["test_accuracy_seed0"]
+
+
+def test_one_more_variant_on_the_command_line_trains_one_network(neighbours, tmp_path):
+    study, settings = neighbours.copy_to(tmp_path / "copy"), "+mobilenetv2.variants.gelu.activation=gelu"
+    pipeline = "stages/mobilenetv2/dvc.yaml"
+    for command in (["add", "--all"], ["commit", "--quiet", "--message", "neighbours"]):
+        study.run("git", *command)
+    output = study.run_preloaded("dvc", "exp", "run", "-S", settings, pipeline)
+    assert stages_run(output) == {f"{pipeline}:train@gelu", f"{pipeline}:report"} | ALWAYS
+    assert "gelu" in pd.read_csv(study.folder / "plots/mobilenetv2/contrasts.csv")["variant"].tolist()
+    checkpoint = torch.load(study.folder / "models/mobilenetv2/gelu/seed0.pt", weights_only=True)
+    assert checkpoint["settings"] == {"activation": "gelu", "strides": "reduce_32"}
+    study.set_params("mobilenetv2.variants.gelu.activation=silu")
+    output = study.run_preloaded("dvc", "repro", pipeline)
+    assert stages_run(output) == {f"{pipeline}:train@gelu", f"{pipeline}:report"} | ALWAYS
 
 
 def test_transfer_and_scratch_are_set_side_by_side(neighbours):
@@ -213,10 +241,14 @@ def test_figures_are_drawn_for_every_study(neighbours):
 @pytest.mark.parametrize(
     ("arguments", "overrides", "message"),
     [
-        (["train_images", "vgg", "plain"], [], "'vgg' is no study of images"),
-        (["train_images", "small_cnn", "frn"], [], "'frn' is no variant of small_cnn"),
-        (["train_images", "small_cnn", "groupnorm"], ["small_cnn.batch_size=1000"], "only 160 training images"),
-        (["train_images", "small_cnn", "groupnorm"], ["small_cnn.schedule=linear"], "one of constant, one_cycle"),
+        (["small_cnn.train", "frn"], [], "'frn' is no variant of small_cnn; params.yaml lists batchnorm, "),
+        (["small_cnn.train", "groupnorm"], ["small_cnn.batch_size=1000"], "only 160 training images"),
+        (["small_cnn.train", "groupnorm"], ["small_cnn.schedule=linear"], "one of constant, one_cycle"),
+        (
+            ["mobilenetv2.train", "own"],
+            ["+mobilenetv2.variants.own.activation=swish"],
+            "own.activation is 'swish'; it ",
+        ),
         (["unfreezing.features", "9"], [], "'9' is no block of this study; params.yaml lists 18, 17, 16, 14"),
         (["unfreezing.features", "18"], ["unfreezing.trainable_from=[2]"], "integers from 3 to 18"),
         (["unfreezing.train", "14"], [], "data/unfreezing/14 holds no features"),

@@ -1,4 +1,6 @@
+import functools
 import importlib
+import json
 import subprocess
 import sys
 import tarfile
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from stages.core import choices
+from stages.core import params as schema
 from stages.core.conflicts import count_images
 from stages.core.params import NORMS, WEIGHTS, Params, ParamsError, load_params
 from stages.core.stage import run_stage
@@ -18,11 +20,15 @@ from stages.mobilenetv2 import network as mobilenetv2
 from stages.models.configurations import list_keys, make_key
 from stages.models.imagenet_weights import CONVENTIONS
 from stages.models.norms import load_norm
+from stages.reporting import image_labels
 from stages.small_cnn import network as small_cnn
 from stages.training import from_images as image_training
 from tests.conftest import ROOT
 
 SECTIONS = {field.name for field in fields(Params) if is_dataclass(field.type)}
+
+
+canonical = functools.partial(json.dumps, sort_keys=True)  # tells 1 from 1.0
 
 
 def read_committed() -> dict:
@@ -93,7 +99,7 @@ def test_settings_are_kept_as_they_were_given(write_params):
     values, params = YAML(typ="safe").load(path.read_text()), load_params(path)
     for section in SECTIONS:
         for key, value in asdict(getattr(params, section)).items():
-            assert repr(value) == repr(values[section][key])
+            assert canonical(value) == canonical(values[section][key])
     order = "epochs batch_size head_lr block_lr dropout placement block_bn_statistics frn_learned_eps precision"
     assert list(asdict(params.train)) == order.split()
 
@@ -147,15 +153,13 @@ def test_settings_are_kept_as_they_were_given(write_params):
         ("variants__thresholds", [0.1, 0.10000001], "without repeats"),
         ("variants__placements", ["pixel"], "vector, spatial"),
         ("cache_study__views", [1, 0], "integers >= 1"),
-        ("cache_study__norm", "groupnorm", "one of batchnorm, layernorm, frn"),
+        ("cache_study__norm", "instancenorm", ", ".join(NORMS)),
         ("baseline__percents", [1, 100.0], "numbers in (0, 100], of at most six digits, without .0 at the end"),
         ("baseline__percents", [33.33333333], "of at most six digits"),
         ("unfreezing__trainable_from", [2], "integers from 3 to 18"),
-        ("small_cnn__norms", ["frn"], "batchnorm, groupnorm, layernorm"),
         ("small_cnn__schedule", "linear", "one of constant, one_cycle, cosine, step"),
         ("small_cnn__augmentation_seed", -1, "null or an integer from 0"),
         ("small_cnn_sweep__lrs", [0.010000001], "of at most six digits"),
-        ("mobilenetv2__variants", ["plane"], "plain, expansion_2"),
         ("mobilenetv2__strides", "reduce_4", "one of reduce_32, reduce_16, reduce_8"),
     ],
 )
@@ -165,9 +169,57 @@ def test_a_bad_value_is_refused_with_what_is_allowed(refuse, key, value, allowed
     assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("study", "variant", "message"),
+    [
+        (
+            "mobilenetv2",
+            {"own": {"activaton": "silu"}},
+            ".own.activaton is unknown; known here: width, expansion, kernel_",
+        ),
+        ("mobilenetv2", {"own": {"strides": "reduce_8"}}, ".own.strides is unknown; known here: width, "),
+        (
+            "mobilenetv2",
+            {"own": {"activation": "swish"}},
+            ".own.activation is 'swish'; it must be one of relu6, leaky_",
+        ),
+        ("mobilenetv2", {"own": {"width": "0.5"}}, ".own.width is '0.5'; it must be a number > 0, written without quo"),
+        ("mobilenetv2", {"own": {"kernel_size": 4}}, ".own.kernel_size is 4; it must be an integer >= 1 (odd)"),
+        ("mobilenetv2", {"own": {"expansion": 2.0}}, ".own.expansion is 2.0; it must be an integer >= 1"),
+        ("mobilenetv2", {"own": None}, ".own must be a section of keys and values, or {} where it changes nothing"),
+        ("mobilenetv2", {"own": ["silu"]}, ".own must be a section of keys and values, or {} where it changes nothing"),
+        (
+            "mobilenetv2",
+            {"width_0.5": {}},
+            " has a variant called 'width_0.5'; its name must be text of letters, digits",
+        ),
+        ("mobilenetv2", {"a/b": {}}, " has a variant called 'a/b'; its name must be text of letters, digits"),
+        ("mobilenetv2", {"-b": {}}, " has a variant called '-b'; its name must be text of letters, digits"),
+        ("mobilenetv2", {5: {}}, " has a variant called 5; its name must be text of letters, digits"),
+        ("mobilenetv2", {}, " is {}; it must have a variant at least"),
+        ("mobilenetv2", ["plain"], " must be a section of keys and values"),
+        ("small_cnn", {"own": {}}, ".own.norm is missing"),
+        (
+            "small_cnn",
+            {"own": {"norm": "frn"}},
+            ".own.norm is 'frn'; it must be one of batchnorm, groupnorm, layernorm",
+        ),
+    ],
+)
+def test_a_variant_that_no_network_has_is_refused_in_a_line(refuse, study, variant, message):
+    found = refuse(**{f"{study}__variants": variant})
+    assert f"- {study}.variants{message}" in found and found.count("\n") == 1
+
+
+def test_a_variant_of_ones_own_needs_nothing_but_its_lines(write_params):
+    own = {"wide-2": {}, "small_SE": {"width": 1, "squeeze": None, "dropout": 0}}
+    found = load_params(write_params(mobilenetv2__variants=own)).mobilenetv2.variants
+    assert canonical(found) == canonical(own)
+
+
 def test_all_problems_are_reported_at_once(refuse):
     message = refuse(
-        clip=-1, train__epochs=0, train__epoch=3, surprise=1, curvature__pairs=1, mobilenetv2__variants=["x"]
+        clip=-1, train__epochs=0, train__epoch=3, surprise=1, curvature__pairs=1, mobilenetv2__variants={"x": {"y": 1}}
     )
     for part in (
         "clip is -1",
@@ -175,7 +227,7 @@ def test_all_problems_are_reported_at_once(refuse):
         "train.epoch is unknown; known here: epochs, batch_size",
         "surprise is unknown; known here: norms, clip",
         "curvature.pairs is 1",
-        "mobilenetv2.variants is ['x']",
+        "mobilenetv2.variants.x.y is unknown",
     ):
         assert part in message
 
@@ -300,7 +352,7 @@ def test_a_side_study_that_does_not_fit_the_data_is_refused_and_stops_no_other(
 @pytest.mark.parametrize(
     ("stage", "arguments", "changes", "message"),
     [
-        ("prepare", [], {"gradients__batches": 1, "mobilenetv2__variants": ["x"]}, "mobilenetv2.variants is ['x']"),
+        ("prepare", [], {"gradients__batches": 1, "mobilenetv2__variants": {}}, "mobilenetv2.variants is {}"),
         ("variants.train", ["batch_sizes"], {"variants__percent": 0.25}, "there are only 100 training images"),
         ("unfreezing.features", ["18"], {"backbone__trainable_from": 17}, "the trunk ends at features.17"),
     ],
@@ -322,12 +374,14 @@ def test_an_unknown_configuration_is_refused():
 
 def test_every_name_that_is_allowed_stands_for_something():
     assert [load_norm(norm).label for norm in NORMS] and {"batchnorm", "layernorm", "frn"} <= set(NORMS)
-    assert set(choices.OPTIMIZERS) == set(image_training.OPTIMIZERS)
-    assert set(choices.SCHEDULES) == set(image_training.SCHEDULES)
+    assert set(schema.OPTIMIZERS) == set(image_training.OPTIMIZERS) == set(image_labels.OPTIMIZERS)
+    assert set(schema.SCHEDULES) == set(image_training.SCHEDULES) == set(image_labels.SCHEDULES)
     assert set(WEIGHTS) == {"auto", *CONVENTIONS}
-    for changes in choices.VARIANTS.values():
-        mobilenetv2.MobileNetV2Settings(**changes)
-    assert list(small_cnn.NORMS) == list(choices.SMALL_CNN_NORMS)
+    assert list(schema.STRIDES) == list(mobilenetv2.STRIDES)
+    assert list(schema.ACTIVATIONS) == list(mobilenetv2.ACTIVATIONS)
+    assert list(schema.SMALL_CNN_NORMS) == list(small_cnn.NORMS)
+    settings = {field.name for field in fields(mobilenetv2.MobileNetV2Settings)}
+    assert set(schema.MobileNetV2Variant.__annotations__) == settings - {"classes", "strides"}
 
 
 def test_the_schema_needs_no_torch():

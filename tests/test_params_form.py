@@ -1,5 +1,6 @@
 """params.yaml has the form that DVC itself writes: an override changes the lines of its own key, and no other."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ def split(text: str) -> tuple[dict[str, list[str]], list[str]]:
 def read(text: str) -> dict:
     """Value by key."""
     values = YAML(typ="safe").load(text)
-    return {key: values[key] if "." not in key else values[key.split(".")[0]][key.split(".")[1]] for key in KEYS}
+    return {key: functools.reduce(dict.__getitem__, key.split("."), values) for key in KEYS}
 
 
 def write(value) -> str:
@@ -88,7 +89,7 @@ def test_overrides_change_the_lines_of_their_keys_alone(tmp_path, section):
             assert new_first != first
 
 
-@pytest.mark.parametrize("written", ["seeds=[0,1,2,3]", "seeds=[5]", "mobilenetv2.variants=[plain]"])
+@pytest.mark.parametrize("written", ["seeds=[0,1,2,3]", "seeds=[5]", "baseline.percents=[10]"])
 def test_a_list_gets_longer_and_shorter_in_its_place(tmp_path, written):
     key, _, entries = written.partition("=")
     lines, own, indent = TEXT.splitlines(), find_lines(TEXT)[key], "  " * key.count(".")
@@ -98,3 +99,12 @@ def test_a_list_gets_longer_and_shorter_in_its_place(tmp_path, written):
 
 def test_an_override_of_one_value_changes_one_line(tmp_path):
     assert override(tmp_path, "clip=0.5") == TEXT.replace("\nclip: 1.0 ", "\nclip: 0.5 ", 1) != TEXT
+
+
+def test_a_variant_more_or_less_is_its_lines_more_or_less(tmp_path):
+    """What `-S +mobilenetv2.variants.gelu.activation=gelu` and `-S ~mobilenetv2.variants.plain` leave."""
+    study = TEXT[TEXT.index("\nmobilenetv2:") :]
+    more = study.replace("\n  seeds:", "\n    gelu:\n      activation: gelu\n  seeds:", 1)
+    assert override(tmp_path, "+mobilenetv2.variants.gelu.activation=gelu") == TEXT.replace(study, more)
+    fewer = study.replace("    plain: {}\n", "", 1)
+    assert override(tmp_path, "~mobilenetv2.variants.plain") == TEXT.replace(study, fewer) != TEXT

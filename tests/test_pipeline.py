@@ -31,7 +31,7 @@ SEEDS = ["test_accuracy_seed0", "test_accuracy_seed1"]
 
 @functools.cache
 def load_stages():
-    """Every stage of every pipeline, by the pipeline's folder and its name, such as stages/small_cnn train_images."""
+    """Every stage of every pipeline, by the pipeline's folder and its name, such as stages/small_cnn train."""
     stages = {}
     for path in [ROOT / "dvc.yaml", *sorted(ROOT.glob("stages/*/dvc.yaml"))]:
         for name, stage in YAML(typ="safe").load(path.read_text())["stages"].items():

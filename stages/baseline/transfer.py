@@ -22,8 +22,7 @@ from stages.models.heads import Head, make_head
 from stages.models.norms import load_norm
 from stages.models.transfer_model import TransferModel, activate_in_batches, make_blocks
 from stages.models.trunk import LAST
-from stages.training.from_images import train_image_seeds
-from stages.training.image_studies import take_recipe
+from stages.training.from_images import take_recipe, train_image_seeds
 from stages.training.run_metrics import finish_runs, summarize_configuration
 
 

@@ -1,23 +1,29 @@
 """The one schema of params.yaml: every key, its type and its allowed values. Each stage checks all of it first."""
 
 from collections.abc import Collection
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic.dataclasses import dataclass
 from pydantic_core import core_schema
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
+from typing_extensions import TypedDict  # pydantic refuses that of `typing` before Python 3.12
 
-from stages.core.choices import LAST, OPTIMIZERS, PLACEMENTS, SCHEDULES, SMALL_CNN_NORMS, STRIDES, VARIANTS
+from stages.core.choices import LAST, PLACEMENTS
 from stages.core.conflicts import find_conflicts
 
 NORMS = sorted(path.stem for path in (Path(__file__).parents[1] / "models/norms").glob("[!_]*.py"))  # a file each
 WEIGHTS = ("auto", "imagenet1k_v1", "imagenet1k_v2", "keras_160")
 PRECISIONS = ("auto", "bfloat16", "float32")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("constant", "one_cycle", "cosine", "step")
+SMALL_CNN_NORMS = ("batchnorm", "groupnorm", "layernorm")
+STRIDES = ("reduce_32", "reduce_16", "reduce_8")
+ACTIVATIONS = ("relu6", "leaky_relu", "silu", "hardswish", "hardsigmoid", "gelu")
 LARGEST_SEED = 2**32 - 1  # of the generators that the study draws from
 
 
@@ -135,8 +141,19 @@ BlockStatistics = choice(("frozen", "batch"))
 Optimizer = choice(OPTIMIZERS)
 Schedule = choice(SCHEDULES)
 Strides = choice(STRIDES)
+VariantName = allow(
+    str,
+    "text of letters, digits, underscores and hyphens, since stages and files are called after it",
+    Field(strict=True, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$"),
+)
 
 section = dataclass(frozen=True, config=ConfigDict(extra="forbid", defer_build=True))
+variant = with_config(ConfigDict(extra="forbid"))  # stays a dict of what is written, to be handed on as it is
+
+
+def named(settings: type) -> Any:
+    """Variants of a study, a name of one's own -> what it sets, as it is written."""
+    return Annotated[dict[VariantName, settings], Field(min_length=1)]
 
 
 @section
@@ -259,9 +276,14 @@ class Unfreezing:
     embedded_images: integer(100)
 
 
+@variant
+class SmallCNNVariant(TypedDict):
+    norm: choice(SMALL_CNN_NORMS)
+
+
 @section
 class SmallCNN(Recipe):
-    norms: listed(choice(SMALL_CNN_NORMS), ", ".join(SMALL_CNN_NORMS))
+    variants: named(SmallCNNVariant)
 
 
 @section
@@ -275,10 +297,22 @@ class SmallCNNSweep:
     lrs: listed(Annotated[Positive, AfterValidator(refuse_long)], f"numbers > 0, {NAMED}")
 
 
+@variant
+class MobileNetV2Variant(TypedDict, total=False):
+    """What is not given is as MobileNetV2Settings has it."""
+
+    width: Positive
+    expansion: Count
+    kernel_size: allow(integer(1), "an integer >= 1 (odd)", AfterValidator(refuse_even))
+    activation: choice(ACTIVATIONS)
+    squeeze: optional(Count)
+    dropout: Dropped
+
+
 @section
 class MobileNetV2(Recipe):
     strides: Strides
-    variants: listed(choice(VARIANTS), ", ".join(VARIANTS))
+    variants: named(MobileNetV2Variant)
 
 
 @section
@@ -306,24 +340,35 @@ class Params:
     mobilenetv2: MobileNetV2
 
 
+def list_keys(kind: Any) -> dict[str, Any]:
+    """What a section or a variant may hold, with the types."""
+    return {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else kind.__annotations__
+
+
 def names_beside(location: tuple) -> str:
     """The keys that the schema has where an unknown one was found."""
-    kind = Params
+    kind: Any = Params
     for name in location[:-1]:
-        kind = {field.name: field.type for field in fields(kind)}[name]
-    return ", ".join(field.name for field in fields(kind))
+        kind = get_args(get_args(kind)[0])[1] if get_origin(kind) is Annotated else list_keys(kind)[name]
+    return ", ".join(list_keys(kind))
 
 
 def describe_error(error: dict) -> str:
     """One problem found by pydantic, in a line."""
-    name, value = ".".join(map(str, error["loc"])), error["input"]
-    if error["type"] == "allowed":
+    location, value, kind = error["loc"], error["input"], error["type"]
+    name = ".".join(map(str, location))
+    if location[-1:] == ("[key]",):
+        return f"{'.'.join(location[:-2])} has a variant called {value!r}; its name must be {error['msg']}"
+    if kind == "allowed":
         return f"{name} is {value!r}; it must be {error['msg']}" + show_number(value, error["msg"])
-    if error["type"] == "missing":
+    if kind == "missing":
         return f"{name} is missing"
-    if error["type"] == "dataclass_type":
-        return f"{name or 'params.yaml'} must be a section of keys and values"
-    return f"{name} is unknown; known here: {names_beside(error['loc'])}"
+    if kind == "too_short":
+        return f"{name} is {value!r}; it must have a variant at least"
+    if kind in ("dataclass_type", "dict_type"):
+        hint = ", or {} where it changes nothing" if len(location) > 2 else ""  # of a variant
+        return f"{name or 'params.yaml'} must be a section of keys and values{hint}"
+    return f"{name} is unknown; known here: {names_beside(location)}"
 
 
 def show_number(value: Any, allowed: str) -> str:

@@ -5,14 +5,14 @@ setting too, and one that no variant changes: the published comparison of such v
 stride than the rest (reduce_16, not reduce_32), so that the two effects cannot be told apart there.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from stages.core.choices import STRIDES, VARIANTS
 from stages.core.tables import look_up
 from stages.models.dropout import Dropout
 from stages.models.initialization import initialize_like_torchvision
@@ -21,12 +21,19 @@ from stages.models.initialization import initialize_like_torchvision
 STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
 STEM_CHANNELS, LAST_CHANNELS = 32, 1280
 
+# Strides of the stem and of the first block of each stage, by how many times smaller the last map is.
+STRIDES = {
+    "reduce_32": (2, 1, 2, 2, 2, 1, 2, 1),  # the paper's, for 224 pixels (7x7 at the end): 1x1 at 32 pixels
+    "reduce_16": (1, 1, 2, 2, 2, 1, 2, 1),  # stem at stride 1: 2x2 at 32 pixels
+    "reduce_8": (1, 1, 1, 2, 2, 1, 2, 1),  # stem and the stage of 24 channels at stride 1: 4x4 at 32 pixels
+}
 ACTIVATIONS = {
-    "relu6": nn.ReLU6,
-    "leaky_relu": nn.LeakyReLU,  # slope 0.01 below zero
-    "silu": nn.SiLU,
-    "hardswish": nn.Hardswish,
-    "hardsigmoid": nn.Hardsigmoid,
+    "relu6": partial(nn.ReLU6, inplace=True),
+    "leaky_relu": partial(nn.LeakyReLU, inplace=True),  # slope 0.01 below zero
+    "silu": partial(nn.SiLU, inplace=True),
+    "hardswish": partial(nn.Hardswish, inplace=True),
+    "hardsigmoid": partial(nn.Hardsigmoid, inplace=True),
+    "gelu": nn.GELU,
 }
 
 
@@ -75,7 +82,7 @@ class ConvBNActivation(nn.Sequential):
         super().__init__(
             PaddedConv2d(inputs, outputs, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
-            ACTIVATIONS[activation](inplace=True),
+            ACTIVATIONS[activation](),
         )
 
 
@@ -93,7 +100,7 @@ class InvertedResidual(nn.Module):
         layers = [] if expansion == 1 else [ConvBNActivation(inputs, hidden, activation, kernel_size=1)]
         layers.append(ConvBNActivation(hidden, hidden, activation, kernel_size, stride, groups=hidden))
         if settings.squeeze:
-            layers.append(SqueezeExcitation(hidden, hidden // settings.squeeze))
+            layers.append(SqueezeExcitation(hidden, max(1, hidden // settings.squeeze)))
         layers += [nn.Conv2d(hidden, outputs, 1, bias=False), nn.BatchNorm2d(outputs)]
         self.conv = nn.Sequential(*layers)
         self.adds_input = stride == 1 and inputs == outputs
@@ -131,9 +138,8 @@ class MobileNetV2(nn.Module):
         return self.classifier(F.adaptive_avg_pool2d(self.features(x), 1).flatten(1))
 
 
-def make_mobilenetv2(*, seed: int, variant: str = "plain", **changes) -> MobileNetV2:
-    """A variant from VARIANTS, initialised from `seed` as torchvision does; `changes` are further settings."""
-    settings = replace(MobileNetV2Settings(**look_up(VARIANTS, "variant", variant)), **changes)
-    model = MobileNetV2(settings)
+def make_mobilenetv2(*, seed: int, **changes) -> MobileNetV2:
+    """The network with these of MobileNetV2Settings, initialised from `seed` as torchvision does."""
+    model = MobileNetV2(MobileNetV2Settings(**changes))
     initialize_like_torchvision(model, seed)
     return model

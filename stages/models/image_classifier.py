@@ -1,16 +1,9 @@
-"""Networks that train from stored images, by name."""
+"""A network that trains from stored images."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import nn
-
-from stages.baseline.network import make_baseline_cnn
-from stages.core.tables import look_up
-from stages.mobilenetv2.network import make_mobilenetv2
-from stages.small_cnn.network import make_small_cnn
-
-NETWORKS = {"baseline_cnn": make_baseline_cnn, "small_cnn": make_small_cnn, "mobilenetv2": make_mobilenetv2}
 
 
 class ImageClassifier(nn.Module):
@@ -41,21 +34,3 @@ class ImageClassifier(nn.Module):
         x = self.normalize(images)
         with torch.autocast(x.device.type, self.product_dtype, enabled=self.product_dtype != torch.float32):
             return self.network(x).float()
-
-
-def make_image_classifier(
-    name: str,
-    *,
-    seed: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    product_dtype: torch.dtype = torch.float32,
-    **settings,
-) -> ImageClassifier:
-    """The network `name` of NETWORKS, initialised from `seed`.
-
-    `settings` are the network's own: none for baseline_cnn; norm for small_cnn; variant and the fields of
-    MobileNetV2Settings for mobilenetv2. Raises ValueError for an unknown name.
-    """
-    network = look_up(NETWORKS, "network", name)(seed=seed, **settings)
-    return ImageClassifier(network, mean, std, product_dtype)

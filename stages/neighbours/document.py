@@ -1,6 +1,7 @@
 """Write the report on the side studies, plots/documents/neighbours.pdf, from their result files."""
 
 import json
+from collections.abc import Iterable
 
 import pandas as pd
 import typst
@@ -15,7 +16,7 @@ from stages.reporting.results import percent
 from stages.variants.variants_wording import describe_variants
 
 
-def read_metrics(study: str, names: list[str]) -> dict[str, dict]:
+def read_metrics(study: str, names: Iterable[str]) -> dict[str, dict]:
     return {name: read_json(f"metrics/{study}/train/{name}.json") for name in names}
 
 
@@ -72,12 +73,12 @@ def gather_contrasts(study: str, first: str) -> dict:
 
 
 def gather_small_cnn(params: Params) -> dict:
-    metrics = read_metrics("small_cnn", params.small_cnn.norms)
+    metrics = read_metrics("small_cnn", params.small_cnn.variants)
     sweep, sizes = read_json("metrics/small_cnn_sweep/summary.json"), params.small_cnn_sweep.batch_sizes
     first = next(iter(metrics))
     return gather_contrasts("small_cnn", first) | {
         "rows": tabulate(metrics, ["parameters"], ["val_accuracy", "test_accuracy"]),
-        "batch_sizes": wording.describe_batch_sizes(sweep, params.small_cnn.norms, sizes),
+        "batch_sizes": wording.describe_batch_sizes(sweep, list(metrics), sizes),
         "common_lrs": wording.describe_common_lrs(sweep, sizes),
         "goal": wording.describe_goal({norm: own["test_accuracy"] for norm, own in metrics.items()}),
         "wrong": f"small_cnn/figures/wrong_{first}.png",

@@ -1,9 +1,15 @@
 """How a reader should see the studies that train from images: their variants and recipes in words."""
 
-from stages.core.choices import OPTIMIZERS, SCHEDULES
 from stages.core.params import Recipe
 
-VARIANTS = {
+OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
+SCHEDULES = {
+    "constant": "at a constant learning rate of {}",
+    "one_cycle": "under OneCycleLR with a peak learning rate of {}",
+    "cosine": "with a learning rate that falls from {} along a cosine",
+    "step": "with a learning rate of {}, divided by 10 after each third",
+}
+LABELS = {  # of variants whose names with spaces would not do
     "batchnorm": "BatchNorm",
     "layernorm": "LayerNorm",
     "groupnorm": "GroupNorm",
@@ -11,10 +17,12 @@ VARIANTS = {
     "silu": "SiLU",
     "hardswish": "Hardswish",
     "hardsigmoid": "Hardsigmoid",
+    "gelu": "GELU",
+    "width_half": "width 0.5",
+    "width_double": "width 2",
     "squeeze_excitation": "squeeze-and-excitation",
     "silu_expansion_10_se": "SiLU with expansion 10 and squeeze-and-excitation",
 }
-STUDIES = {"baseline": "{}% of the images"}  # whose variants' names alone would not do
 
 
 def count(number: int, noun: str) -> str:
@@ -22,9 +30,9 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def name_variant(name: str, study: str = "") -> str:
-    """`expansion 10` for expansion_10, and what the tables above say of names that need more than that."""
-    return STUDIES.get(study, "{}").format(VARIANTS.get(name, name.replace("_", " ")))
+def name_variant(name: str) -> str:
+    """`expansion 10` for expansion_10, and what LABELS says of names that need more than that."""
+    return LABELS.get(name, name.replace("_", " "))
 
 
 def describe_recipe(recipe: Recipe) -> str:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from stages.core.choices import SMALL_CNN_NORMS
 from stages.core.tables import look_up
 from stages.models.dropout import Dropout
 from stages.models.initialization import initialize_like_torch
@@ -63,7 +62,7 @@ def make_layer_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(1, channels, affine=False)
 
 
-NORMS = dict(zip(SMALL_CNN_NORMS, (nn.BatchNorm2d, make_group_norm, make_layer_norm), strict=True))
+NORMS = {"batchnorm": nn.BatchNorm2d, "groupnorm": make_group_norm, "layernorm": make_layer_norm}
 
 
 class SmallCNN(nn.Module):

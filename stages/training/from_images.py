@@ -1,6 +1,7 @@
 """Train a network on images for several seeds, by a recipe: optimizer, schedule, batches, augmentation."""
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -28,6 +29,12 @@ SCHEDULES = {
     "cosine": lambda optimizer, steps: lr_scheduler.CosineAnnealingLR(optimizer, steps),
     "step": lambda optimizer, steps: lr_scheduler.StepLR(optimizer, -(-steps // 3), gamma=0.1),
 }
+
+
+def take_recipe(study: Recipe, **changes) -> Recipe:
+    """The recipe in a study's section, without what the study compares: a variant does not depend on the others."""
+    kept = {field.name for field in fields(Recipe)} - changes.keys()
+    return Recipe(**{name: getattr(study, name) for name in kept}, **changes)
 
 
 def train_image_seeds(

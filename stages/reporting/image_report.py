@@ -1,22 +1,20 @@
-"""Draw the figures of a study that trains from images, and sum it up: `python -m stages.image_report small_cnn`."""
+"""The figures of a study that trains from images, and its summary."""
 
 import pandas as pd
 
 from stages.core.files import StageError, read_json, write_csv, write_json
-from stages.core.params import Params
-from stages.core.stage import run_stage
 from stages.data.cifar10 import CIFAR10Data
 from stages.measure.reference_contrasts import compare_with_first
 from stages.reporting.image_figures import draw_accuracies, draw_curves, draw_frontier, draw_wrong_images
-from stages.reporting.image_labels import describe_recipe, name_variant
 from stages.reporting.plotting import save_figure
-from stages.training.image_studies import list_variants
 from stages.training.predictions import load_predictions
 
 
-def main(params: Params, study: str) -> None:
-    labels = {name: name_variant(name, study) for name in list_variants(params, study)}
-    caption = describe_recipe(getattr(params, study))
+def report_study(study: str, labels: dict[str, str], caption: str) -> None:
+    """Draw what was trained, and sum it up, in the folders of `study`.
+
+    `labels` has every variant, the one that others are compared with first, and how a reader should see it.
+    """
     try:
         metrics = {label: read_json(f"metrics/{study}/train/{name}.json") for name, label in labels.items()}
         curves = {label: pd.read_csv(f"plots/{study}/curves/{name}.csv") for name, label in labels.items()}
@@ -38,7 +36,3 @@ def main(params: Params, study: str) -> None:
     write_csv(f"plots/{study}/contrasts.csv", contrasts, "%.6g")
     summary = {f"test_accuracy_{name}": metrics[label]["test_accuracy"] for name, label in labels.items()}
     write_json(f"metrics/{study}/summary.json", {"seeds": next(iter(metrics.values()))["seeds"]} | summary)
-
-
-if __name__ == "__main__":
-    run_stage(main, "study", timing="{}/image_report")

@@ -13,7 +13,7 @@ from stages.core.stage import run_stage
 from stages.reporting.captions import add_caption
 from stages.reporting.image_labels import OPTIMIZERS, count, name_variant
 from stages.reporting.plotting import save_figure
-from stages.training.image_studies import list_variants
+from stages.small_cnn_sweep.cells import list_cells
 
 STUDY = "small_cnn_sweep"
 
@@ -21,9 +21,8 @@ STUDY = "small_cnn_sweep"
 def tabulate(params: Params) -> pd.DataFrame:
     """A row per norm, batch size and learning rate: the best validation accuracy of an epoch, mean over seeds."""
     rows = []
-    for name, (recipe, _, settings) in list_variants(params, STUDY).items():
-        metrics = read_json(f"metrics/{STUDY}/train/{name}.json")
-        rows.append((settings["norm"], recipe.batch_size, recipe.lr, metrics["val_accuracy"]))
+    for name, cell in list_cells(params).items():
+        rows.append((*cell, read_json(f"metrics/{STUDY}/train/{name}.json")["val_accuracy"]))
     return pd.DataFrame(rows, columns=["norm", "batch_size", "lr", "val_accuracy"])
 
 
@@ -71,4 +70,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    run_stage(main, timing=f"{STUDY}/sweep_report")
+    run_stage(main, timing=f"{STUDY}/report")
