@@ -23,12 +23,12 @@ LISTS = {
     "norms": (
         {
             f"{stage}@frn-{mode}"
-            for stage in ("train", "landscape", "gradients", "curvature", "cache_study: precision")
+            for stage in ("train", "landscape", "gradients", "curvature")
             for mode in ("noclip", "clip")
         },
         MAIN
         | {f"variants: train@{study}" for study in ("thresholds", "batch_sizes", "placements")}
-        | {"cache_study: precision_summary"},
+        | {"cache_study: precision"},
     ),
     "variants.thresholds": (set(), {"variants: train@thresholds", REPORT}),
     "variants.batch_sizes": (set(), {"variants: train@batch_sizes", REPORT}),

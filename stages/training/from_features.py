@@ -14,7 +14,7 @@ from stages.training.loop import Run, train_runs
 
 
 def make_optimizer(model: TransferModel, head_lr: float, block_lr: float) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015) with one step size for the head and one for MobileNetV2's blocks."""
+    """Adam (Kingma & Ba 2015) with one learning rate for the head and one for MobileNetV2's blocks."""
     groups = [
         {"params": model.features.parameters(), "lr": block_lr},
         {"params": model.head.parameters(), "lr": head_lr},
