@@ -1,0 +1,1 @@
+"""What `make` runs beside the stages: no stage, and nothing that a stage imports."""
