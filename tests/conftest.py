@@ -65,20 +65,24 @@ def committed() -> Path:
 
 
 @functools.cache
-def find_forking_python() -> str:
-    """A folder with a `python` that forks from a process with torch and DVC imported, which lives as long as this one.
+def find_forking_programs() -> str:
+    """A folder with programs `python` and `dvc`: forks of a process that has torch and DVC imported, and ends with us.
 
     A stage or a command of DVC starts so in a tenth of a second, where importing alone would take two.
     """
-    program = f"from stages.tools.preloaded import LIBRARIES, main; main({TELL_AND_WAIT}, [*LIBRARIES, *{DVC}])"
+    program = f"from stages.tools.preloaded import LIBRARIES, main; main({TELL_AND_WAIT}, [*LIBRARIES, *{LIKEWISE}])"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     server = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=os.environ | ENVIRONMENT, **pipes)
-    find_forking_python.server = server  # it ends when its standard input is closed
-    return server.stdout.readline().strip()
+    find_forking_programs.server = server  # it ends when its standard input is closed
+    folder = server.stdout.readline().strip()
+    if sys.platform == "linux":
+        Path(folder, "dvc").write_text('#!/bin/sh\nexec "${0%/*}/python" -m dvc "$@"\n')
+        Path(folder, "dvc").chmod(0o700)
+    return folder
 
 
 TELL_AND_WAIT = ["sh", "-c", "echo ${PATH%%:*} && exec cat"]
-DVC = ["dvc.cli.parser", "dvc.repo.reproduce", "dvc.repo.status", "dvc.render.match"]
+LIKEWISE = ["tests.quick_locks", "dvc.cli.parser", "dvc.repo.reproduce", "dvc.repo.status", "dvc.render.match"]
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "DVC_NO_ANALYTICS": "1",
@@ -103,10 +107,9 @@ class Checkout:
         return subprocess.Popen(command, cwd=self.folder, **given)
 
     def run(self, *command: str, fails: bool = False) -> str:
-        """The output of a command that must succeed, or must fail. Its Python modules, DVC too, are forked."""
-        path = os.pathsep.join([find_forking_python(), self.environment["PATH"]])
-        module = ["python", "-m"] if command[0] == "dvc" else []
-        process = self.start(*module, *command, env=self.environment | {"PATH": path})
+        """The output of a command that must succeed, or must fail. DVC and Python's modules are forked."""
+        path = os.pathsep.join([find_forking_programs(), self.environment["PATH"]])
+        process = self.start(*command, env=self.environment | {"PATH": path})
         output, _ = process.communicate()
         assert bool(process.returncode) == fails, output
         return output
@@ -133,8 +136,11 @@ def copy_or_link(source: str, target: str) -> None:
 
 
 def copy_repository(folder: Path) -> Checkout:
-    """The files that git would take, committed anew; the main study's results are left out."""
-    copy_working_tree(ROOT, folder, lambda name: is_source(name) or "cache_study" in name)
+    """The files that git would take, committed anew; results are left out, and so are the locks that speak of them."""
+    results = ("metrics/cache_study", "plots/cache_study")  # which the report reads
+    copy_working_tree(
+        ROOT, folder, lambda name: name.startswith(results) or (is_source(name) and not name.endswith("dvc.lock"))
+    )
     checkout = Checkout(folder)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
         checkout.run("git", *command)
