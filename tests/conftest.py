@@ -82,7 +82,8 @@ def find_forking_programs() -> str:
 
 
 TELL_AND_WAIT = ["sh", "-c", "echo ${PATH%%:*} && exec cat"]
-LIKEWISE = ["tests.quick_locks", "dvc.cli.parser", "dvc.repo.reproduce", "dvc.repo.status", "dvc.render.match"]
+LIKEWISE = """dvc.cli.parser dvc.repo.reproduce dvc.repo.status dvc.render.match jupytext nbclient nbconvert
+    sklearn.manifold statsmodels.stats.api tests.quick_locks""".split()
 ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "DVC_NO_ANALYTICS": "1",

@@ -3,6 +3,8 @@
 Importing this module is enough.
 """
 
+import io
+import re
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +17,15 @@ from ruamel.yaml import YAML
 modify_with_comments = dvcfile.modify_yaml
 
 
-def dump_plain(data: dict, stream) -> None:
+def dump_plain(data: dict, stream: io.TextIOBase) -> None:
     """The same bytes as DVC's own, of plain values without comments."""
     yaml = YAML(typ="safe")
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
     yaml.representer.add_representer(OrderedDict, yaml.representer.represent_dict)
     yaml.representer.add_representer(type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", ""))
-    yaml.dump(data, stream)
+    written = io.StringIO()
+    yaml.dump(data, written)
+    stream.write(re.sub("(?<=[:-]) $", "", written.getvalue(), flags=re.M))  # of what is null
 
 
 @contextmanager

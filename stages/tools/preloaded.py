@@ -22,7 +22,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-LIBRARIES = ("matplotlib.pyplot", "pandas", "scipy.stats", "torch", "torch._dynamo", "torchvision")
+LIBRARIES = """curvlinops joblib matplotlib.pyplot pandas pydantic.dataclasses scipy.stats torch torch._dynamo
+    torch.utils.flop_counter torchvision""".split()
 LONGEST_REQUEST = 131_072  # bytes
 
 CLIENT = """\
