@@ -44,6 +44,14 @@ TINY = [
 ]
 
 
+DEAREST = ("test_neighbours.py", "test_changing_things.py", "test_pipeline.py", "test_stages.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long come first, so that no worker is left with one of them when the other has finished."""
+    items.sort(key=lambda item: item.path.name not in DEAREST)
+
+
 @functools.cache
 def committed_files() -> Path:
     """What git has, or is about to commit, in a folder of its own: results that a user has just made are no fault.

@@ -13,16 +13,24 @@ from dvc import dvcfile
 from dvc.utils.serialize import _yaml
 from dvc.utils.serialize._common import _modify_data
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import SafeRepresenter
 
 modify_with_comments = dvcfile.modify_yaml
 
 
+class Plain(SafeRepresenter):
+    """Of values without comments, in their order; what is null is left empty."""
+
+
+Plain.add_representer(OrderedDict, lambda own, values: own.represent_dict(values))
+Plain.add_representer(type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", ""))
+
+
 def dump_plain(data: dict, stream: io.TextIOBase) -> None:
-    """The same bytes as DVC's own, of plain values without comments."""
+    """The same bytes as DVC's own."""
     yaml = YAML(typ="safe")
+    yaml.Representer = Plain
     yaml.default_flow_style, yaml.sort_base_mapping_type_on_output = False, False
-    yaml.representer.add_representer(OrderedDict, yaml.representer.represent_dict)
-    yaml.representer.add_representer(type(None), lambda own, _: own.represent_scalar("tag:yaml.org,2002:null", ""))
     written = io.StringIO()
     yaml.dump(data, written)
     stream.write(re.sub("(?<=[:-]) $", "", written.getvalue(), flags=re.M))  # of what is null

@@ -22,7 +22,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-LIBRARIES = """curvlinops joblib matplotlib.pyplot pandas pydantic.dataclasses scipy.stats torch torch._dynamo
+LIBRARIES = """joblib matplotlib.pyplot pandas pydantic.dataclasses scipy.stats torch torch._dynamo
     torch.utils.flop_counter torchvision""".split()
 LONGEST_REQUEST = 131_072  # bytes
 
