@@ -62,7 +62,7 @@ repro: setup  ## run what is stale of the study
 
 # $(call checkout,FOLDER): the working tree without results, in FOLDER, as a DVC project of its own.
 define checkout
-	python -m tests.checkout $(1)
+	python -m stages.tools.checkout $(1)
 	cd $(1) && dvc config --quiet --local core.no_scm true
 	cd $(1) && dvc config --quiet --local plots.html_template "$(CURDIR)/.dvc/plots/offline.html"
 endef
@@ -72,7 +72,7 @@ override = python -c "import sys; from dvc.utils.hydra import apply_overrides; a
 quick: setup  ## the whole study, small, in .quick; the real results stay untouched
 	rm -rf .quick
 	$(call checkout,.quick)
-	cd .quick && $(override) $(QUICK) && python -m tests.preloaded dvc repro && dvc metrics show metrics/train/*.json --md
+	cd .quick && $(override) $(QUICK) && python -m stages.tools.preloaded dvc repro && dvc metrics show metrics/train/*.json --md
 	@echo "figures: .quick/plots/figures"
 
 reference: setup  ## the study with eight seeds, in .reference; results to metrics/reference and plots/reference
@@ -94,11 +94,12 @@ full: setup  ## MobileNetV2 and its variants at full length, for a GPU: an exper
 
 test: setup  ## run the tests
 	ruff check stages tests
-	python -m pytest
+	ruff format --check stages tests
+	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup  ## compare the cost of the study with a plain fine-tuning loop
 	dvc repro --quiet prepare backbone
-	python -m tests.benchmark
+	python -m stages.tools.benchmark
 
 plots: setup  ## write dvc_plots/index.html, a page with all curves and figures
 	dvc plots show

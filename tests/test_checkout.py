@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import copy_working_tree, list_files
+from stages.tools.checkout import copy_working_tree, list_files
 from tests.conftest import ROOT, Checkout, copy_repository
 from tests.test_pipeline import load_stages
 
@@ -123,7 +123,7 @@ def test_without_a_repository_of_its_own_dvc_works_after_setup(unpacked, tmp_pat
     unpacked.run("make", "setup")
     assert says_no_scm(unpacked)
     assert "Running stage 'prepare'" in unpacked.run("dvc", "repro", "--dry", "prepare")
-    unpacked.run("python", "-m", "tests.checkout", ".quick")
+    unpacked.run("python", "-m", "stages.tools.checkout", ".quick")
     assert (unpacked.folder / ".quick/dvc.yaml").exists() and not (unpacked.folder / ".quick/.quick").exists()
 
 

@@ -109,12 +109,10 @@ def computed_in(folder: Path, precision: str) -> Iterator[None]:
 @pytest.mark.parametrize(("pipeline", "options", "precision"), [(name, *how) for name, how in COMMITTED.items()])
 def test_the_lock_file_agrees_with_the_code(committed, pipeline, options, precision):
     """A committed result belongs to the committed code and parameters."""
-    dvc = [sys.executable, "-m", "dvc", "repro", "--dry", "--allow-missing", *options, pipeline]
     with computed_in(committed, precision):
-        done = subprocess.run(dvc, cwd=committed, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert stages_run(done.stdout) <= ALWAYS, done.stdout
-    assert "didn't change, skipping" in done.stdout
+        output = Checkout(committed).run("dvc", "repro", "--dry", "--allow-missing", *options, pipeline)
+    assert stages_run(output) <= ALWAYS, output
+    assert "didn't change, skipping" in output
 
 
 @pytest.fixture(scope="module")
@@ -244,10 +242,10 @@ def find_changed(checkout: Checkout, path: str) -> set[str]:
     return {name for name, reason in found if path in reason.get("changed deps", {})}
 
 
-def test_a_second_repro_runs_nothing_but_the_look_at_the_environment(tiny):
-    assert len(stages_run(tiny.first_output)) == 34
-    assert stages_run(tiny.run("dvc", "repro")) == ALWAYS
-    assert tiny.run("git", "status", "--porcelain") == ""
+def test_a_second_repro_runs_nothing_but_the_look_at_the_environment(tiny, scratch_copy):
+    assert len(stages_run(tiny.first_output)) == 35
+    assert stages_run(scratch_copy.run("dvc", "repro")) == ALWAYS
+    assert scratch_copy.run("git", "status", "--porcelain") == ""
 
 
 def test_stages_start_with_the_environments_python_where_it_is_not_activated(scratch_copy):
@@ -302,9 +300,8 @@ def test_another_weights_file_under_the_same_path_is_noticed(scratch_copy):
 
 
 def test_one_more_seed_trains_one_seed(scratch_copy):
-    """On two cores at most: on more, a third seed would leave the others fewer threads, and so other rounding."""
-    scratch_copy.environment["OMP_NUM_THREADS"] = "2"
-    scratch_copy.stage("train", "frn", "clip")
+    """On two threads: on more, a third seed would leave the others fewer each, and so other rounding."""
+    assert scratch_copy.environment["OMP_NUM_THREADS"] == "2"
     before = {name: scratch_copy.read_json("metrics/train/frn-clip.json")[name] for name in SEEDS}
     scratch_copy.set_params("seeds=[0,1,2]")
     output = scratch_copy.run("dvc", "repro", "--single-item", "train@frn-clip")
@@ -320,9 +317,9 @@ def test_one_more_seed_trains_one_seed(scratch_copy):
     assert {name: after[name] for name in SEEDS} == before
 
 
-def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_without_training(scratch_copy):
-    scratch_copy.set_params("clip=0.5")
-    output = scratch_copy.run_preloaded("dvc", "repro")
+def test_an_experiment_with_another_threshold_concerns_the_clipped_half_and_comes_back_without_training(scratch_copy):
+    before = scratch_copy.read_json("metrics/test_accuracy.json")
+    output = scratch_copy.run("dvc", "exp", "run", "-S", "clip=0.5")
     stages = ("train", "landscape", "gradients", "curvature")
     followers = {f"{stage}@{key}" for stage in stages for key in CLIPPED}
     assert stages_run(output) == followers | ALWAYS | {
@@ -333,6 +330,12 @@ def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_withou
         "document",
         "notebook",
     }
+    after = scratch_copy.read_json("metrics/test_accuracy.json")
+    changed = {key for key in before if before[key] != after[key]}
+    difference = json.loads(scratch_copy.run("dvc", "metrics", "diff", "--json"))
+    assert set(difference.get("metrics/test_accuracy.json", {})) == changed <= set(CLIPPED)
+    details = scratch_copy.run("dvc", "metrics", "diff", "--targets", *(f"metrics/train/{key}.json" for key in CLIPPED))
+    assert "grad_norm_mean" in details, "what is no metric can still be compared by its name"
 
     scratch_copy.set_params("clip=1.0")
     output = scratch_copy.run("dvc", "repro")
@@ -353,28 +356,16 @@ def test_another_threshold_concerns_the_clipped_half_alone_and_comes_back_withou
         ("data.split_seed=1", "prepare"),
     ],
 )
-def test_a_parameter_makes_its_own_stage_stale(scratch_copy, override, first):
-    scratch_copy.set_params(override)
-    changed = find_changed(scratch_copy, "params.yaml") - {"document"}  # which prints the settings
+def test_a_parameter_makes_its_own_stage_stale(other_params, override, first):
+    other_params.set_params(override)
+    changed = find_changed(other_params, "params.yaml") - {"document"}  # which prints the settings
     assert changed and all(name.startswith(first) for name in changed)
 
 
-def test_an_experiment_and_its_metrics_diff(scratch_copy):
-    before = scratch_copy.read_json("metrics/test_accuracy.json")
-    output = scratch_copy.run_preloaded("dvc", "exp", "run", "-S", "clip=0.5")
-    assert {name for name in stages_run(output) if name.startswith("train")} == {f"train@{key}" for key in CLIPPED}
-    after = scratch_copy.read_json("metrics/test_accuracy.json")
-    changed = {key for key in before if before[key] != after[key]}
-    difference = json.loads(scratch_copy.run("dvc", "metrics", "diff", "--json"))
-    assert set(difference.get("metrics/test_accuracy.json", {})) == changed <= set(CLIPPED)
-    details = scratch_copy.run("dvc", "metrics", "diff", "--targets", *(f"metrics/train/{key}.json" for key in CLIPPED))
-    assert "grad_norm_mean" in details, "what is no metric can still be compared by its name"
-
-
-def test_the_plots_page_has_all_curves_and_figures(tiny):
-    output = tiny.run("dvc", "plots", "show")
+def test_the_plots_page_has_all_curves_and_figures(scratch_copy):
+    output = scratch_copy.run("dvc", "plots", "show")
     assert "failed to load" not in output and "ERROR" not in output
-    page = (tiny.folder / "dvc_plots/index.html").read_text()
+    page = (scratch_copy.folder / "dvc_plots/index.html").read_text()
     for title in ("Validation accuracy", "Validation loss", "Training loss", "Gradient norm"):
         assert title in page
     # the overlays; losses, layers, ratios, eigenvalues and slices of every configuration; contrasts and correlations
@@ -382,4 +373,4 @@ def test_the_plots_page_has_all_curves_and_figures(tiny):
     specifications = re.findall(r"var spec = (.+);", page)
     assert len([spec for spec in specifications if spec != "{}"]) == charts  # a flat JSON file draws nothing
     pictures = 2 + 11 + 4 + 1 + 7  # of the data, the report, the errors, the contrasts and the curvature
-    assert len(list((tiny.folder / "dvc_plots/static").glob("*.png"))) == pictures
+    assert len(list((scratch_copy.folder / "dvc_plots/static").glob("*.png"))) == pictures

@@ -33,7 +33,7 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}")
 
     def start(script: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "tests.preloaded", "sh", "-c", script]
+        command = [sys.executable, "-m", "stages.tools.preloaded", "sh", "-c", script]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes)
 

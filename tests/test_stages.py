@@ -349,9 +349,9 @@ def test_interrupting_stops_at_once_without_a_traceback(scratch_copy):
         (["gradients", "frn", "clip"], ["gradients.batches=500"], "there are only 160 training images"),
     ],
 )
-def test_bad_input_is_one_clear_message(scratch_copy, stage, overrides, message):
-    scratch_copy.set_params(*overrides)
-    output = scratch_copy.stage(*stage, fails=True)
+def test_bad_input_is_one_clear_message(other_params, stage, overrides, message):
+    other_params.set_params(*overrides)
+    output = other_params.stage(*stage, fails=True)
     assert message in output and "Traceback" not in output
 
 

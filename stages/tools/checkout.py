@@ -1,4 +1,4 @@
-"""Copy the working tree without results, tracked by git or not: `python -m tests.checkout .quick`.
+"""Copy the working tree without results, tracked by git or not: `python -m stages.tools.checkout .quick`.
 
 No git is asked, so that a ZIP download without a repository can be copied too.
 """
