@@ -95,6 +95,7 @@ full: setup  ## MobileNetV2 and its variants at full length, for a GPU: an exper
 test: setup  ## run the tests
 	ruff check stages tests
 	ruff format --check stages tests
+	lint-imports --no-cache
 	python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 bench: setup  ## compare the cost of the study with a plain fine-tuning loop

@@ -156,13 +156,13 @@ def test_one_more_variant_on_the_command_line_trains_one_network(neighbours, tmp
     pipeline = "stages/mobilenetv2/dvc.yaml"
     for command in (["add", "--all"], ["commit", "--quiet", "--message", "neighbours"]):
         study.run("git", *command)
-    output = study.run_preloaded("dvc", "exp", "run", "-S", settings, pipeline)
+    output = study.run("dvc", "exp", "run", "-S", settings, pipeline)
     assert stages_run(output) == {f"{pipeline}:train@gelu", f"{pipeline}:report"} | ALWAYS
     assert "gelu" in pd.read_csv(study.folder / "plots/mobilenetv2/contrasts.csv")["variant"].tolist()
     checkpoint = torch.load(study.folder / "models/mobilenetv2/gelu/seed0.pt", weights_only=True)
     assert checkpoint["settings"] == {"activation": "gelu", "strides": "reduce_32"}
     study.set_params("mobilenetv2.variants.gelu.activation=silu")
-    output = study.run_preloaded("dvc", "repro", pipeline)
+    output = study.run("dvc", "repro", pipeline)
     assert stages_run(output) == {f"{pipeline}:train@gelu", f"{pipeline}:report"} | ALWAYS
 
 

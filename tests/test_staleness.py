@@ -109,20 +109,20 @@ def edit(checkout, file: str, old: str, new: str) -> None:
 
 def test_dvc_runs_what_an_edit_concerns_and_nothing_where_it_is_undone(scratch_copy):
     edit(scratch_copy, "training/loop.py", '"""One pass over the images', '"""A pass over the images')
-    assert stages_run(scratch_copy.run_preloaded("dvc", "repro")) == ALWAYS
+    assert stages_run(scratch_copy.run("dvc", "repro")) == ALWAYS
     assert scratch_copy.run("git", "status", "--porcelain", "metrics", "plots", "dvc.lock") == ""
 
     edit(scratch_copy, "reporting/figures.py", "shares = (0.95, 0.98", "shares = (0.9, 0.98")
-    assert stages_run(scratch_copy.run_preloaded("dvc", "repro")) == ALWAYS | {"report", "document", "notebook"}
+    assert stages_run(scratch_copy.run("dvc", "repro")) == ALWAYS | {"report", "document", "notebook"}
 
     edit(scratch_copy, "reporting/figures.py", "shares = (0.9, 0.98", "shares = (0.95, 0.98")
     edit(scratch_copy, "training/loop.py", "losses, correct = [], []", "correct, losses = [], []")
-    output = scratch_copy.run_preloaded("dvc", "repro")
+    output = scratch_copy.run("dvc", "repro")
     trainings = {f"train@{norm}-{mode}" for norm in STUDIED for mode in ("noclip", "clip")}
     assert stages_run(output) == ALWAYS | trainings, "the same results: their followers are not concerned"
 
     edit(scratch_copy, "training/loop.py", "correct, losses = [], []", "losses, correct = [], []")
-    assert stages_run(scratch_copy.run_preloaded("dvc", "repro")) == ALWAYS
+    assert stages_run(scratch_copy.run("dvc", "repro")) == ALWAYS
     assert scratch_copy.run("git", "status", "--porcelain", "metrics", "plots", "dvc.lock") == ""
 
 
@@ -130,7 +130,7 @@ def test_a_new_norm_runs_its_own_trainings_and_the_summaries(scratch_copy):
     """One file, found by its name: everything that names norms follows params.yaml."""
     (scratch_copy.folder / "stages/models/norms/centred.py").write_text(NEW_NORM)
     scratch_copy.set_params("norms=[batchnorm,layernorm,frn,centred]")
-    output = scratch_copy.run_preloaded("dvc", "repro")
+    output = scratch_copy.run("dvc", "repro")
     own = {
         f"{stage}@centred-{mode}"
         for stage in ("train", "landscape", "gradients", "curvature")
