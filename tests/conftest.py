@@ -145,11 +145,12 @@ def copy_or_link(source: str, target: str) -> None:
 
 
 def copy_repository(folder: Path) -> Checkout:
-    """The files that git would take, committed anew; results are left out, and so are the locks that speak of them."""
-    results = ("metrics/cache_study", "plots/cache_study")  # which the report reads
-    copy_working_tree(
-        ROOT, folder, lambda name: name.startswith(results) or (is_source(name) and not name.endswith("dvc.lock"))
-    )
+    """The files that git would take, committed anew; of results and their locks, one side study's alone."""
+
+    def is_wanted(name: str) -> bool:
+        return "cache_study" in name or (is_source(name) and not name.endswith("dvc.lock"))
+
+    copy_working_tree(ROOT, folder, is_wanted)
     checkout = Checkout(folder)
     for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "start"]):
         checkout.run("git", *command)
