@@ -1,4 +1,4 @@
-"""Fetch MobileNetV2's ImageNet weights, in torchvision's names, and describe them."""
+"""Fetch MobileNetV2's ImageNet weights, in torchvision's names, and describe_backbone them."""
 
 import sys
 
@@ -7,13 +7,13 @@ import torch
 from stages.core.files import write, write_json
 from stages.core.params import Params
 from stages.core.stage import run_stage
-from stages.models.imagenet_weights import describe, load_weights
+from stages.models.imagenet_weights import describe_backbone, load_weights
 
 
 def main(params: Params) -> None:
     settings = params.backbone
     name, convention, sha256, state = load_weights(settings.weights)
-    about = describe(name, convention, sha256, settings.image_size, settings.trainable_from)
+    about = describe_backbone(name, convention, sha256, settings.image_size, settings.trainable_from)
 
     write("models/backbone.pt", lambda path: torch.save(state, path))
     write_json("models/backbone.json", about)

@@ -15,7 +15,7 @@ from stages.core.files import write_csv, write_json
 from stages.core.params import Curvature, Params
 from stages.core.stage import run_stage
 from stages.data.feature_cache import FeatureCache
-from stages.measure.head_curvature import HeadCurvature, measure_pair, summarize, tabulate_grid
+from stages.measure.head_curvature import HeadCurvature, measure_pair, summarize_curvature, tabulate_grid
 from stages.measure.hessian import extreme_eigenvalues, flatten, move_head, spread, weights_of
 from stages.measure.loss_surface import random_direction
 from stages.models.configurations import make_key
@@ -93,7 +93,7 @@ def main(params: Params, norm: str, mode: str) -> None:
     seeds, (_, pictures) = pd.DataFrame(rows), measured[0]
     write_csv(f"plots/curvature/{key}.csv", seeds, "%.6g")
     write_csv(f"plots/curvature_details/{key}.csv", pd.concat([pictures, tabulate_grid(grid, extremes)]), "%.6g")
-    metrics = summarize(seeds, extremes)
+    metrics = summarize_curvature(seeds, extremes)
     write_json(f"metrics/curvature/{key}.json", {"images": len(labels)} | metrics)
     print(f"{key}: eigenvalues from {metrics['lambda_min']:.3f} to {metrics['lambda_max']:.3f}")
 

@@ -10,6 +10,7 @@ from stages.core.stage import run_stage
 from stages.models.configurations import label_of
 from stages.models.norms import load_norm
 from stages.reporting import wording
+from stages.reporting.phrases import count, join
 from stages.reporting.published import CAVEAT
 from stages.reporting.results import tabulate
 from stages.reporting.wording import Findings, load_findings
@@ -49,21 +50,20 @@ def gather_data(params: Params) -> dict:
     train, images = params.train, params.data.images or 50_000
     return {
         "title": TITLE,
-        "subtitle": f"{wording.join([label_of(norm) for norm in params.norms])} heads on MobileNetV2, for CIFAR-10",
+        "subtitle": f"{join([label_of(norm) for norm in params.norms])} heads on MobileNetV2, for CIFAR-10",
         "norms": [{name: getattr(norm, name) for name in EQUATION} for norm in norms],
         "remarks": [norm.remark(train.placement) for norm in norms],
         "weights": backbone["weights"],
         "image_size": backbone["image_size"],
         "frozen": f"features[0:{backbone['trainable_from']}]",
         "trained": list(dict.fromkeys([f"features.{backbone['trainable_from']}", "features.18"])),
-        "comparison": f"{wording.count(len(findings.metrics), 'configuration')}: "
-        f"{wording.count(len(params.norms), 'norm')}",
-        "seeds": wording.count(findings.seeds, "seed"),
+        "comparison": f"{count(len(findings.metrics), 'configuration')}: {count(len(params.norms), 'norm')}",
+        "seeds": count(findings.seeds, "seed"),
         "clip": f"{params.clip:g}",
         "training_images": f"{images:,}",
         "validation_images": f"{round(images * params.data.validation_fraction):,}",
         "test_images": f"{images // 5:,}",
-        "views": wording.count(params.features.views, "stored view"),
+        "views": count(params.features.views, "stored view"),
         "epochs": train.epochs,
         "batch_size": train.batch_size,
         "dropout": train.dropout,

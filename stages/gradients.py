@@ -10,7 +10,7 @@ from stages.core.files import write_csv, write_json
 from stages.core.params import Gradients, Params
 from stages.core.stage import run_stage
 from stages.data.feature_cache import FeatureCache
-from stages.measure.gradient_moments import Batches, collect_moments, describe, total_norms
+from stages.measure.gradient_moments import Batches, collect_moments, describe_moments, total_norms
 from stages.models.configurations import make_key
 from stages.models.transfer_model import rebuild_model
 from stages.training.gradient_tracking import find_clip_factors
@@ -38,11 +38,12 @@ def main(params: Params, norm: str, mode: str) -> None:
         moments = collect_moments(model, batches, seed)
         layers = list(moments.values())
         factors = find_clip_factors(total_norms(layers), getattr(params, mode))
-        total = describe(layers, settings.batch_size)
+        total = describe_moments(layers, settings.batch_size)
         clipping = {"clip_fraction": float((factors < 1).mean()), "clip_coefficient": float(factors.mean())}
         totals.append(total | clipping)
         rows.append({"seed": seed, "layer": "all"} | total)
-        rows += [{"seed": seed, "layer": name} | describe([one], settings.batch_size) for name, one in moments.items()]
+        by_layer = {name: describe_moments([one], settings.batch_size) for name, one in moments.items()}
+        rows += [{"seed": seed, "layer": name} | own for name, own in by_layer.items()]
     table = pd.DataFrame(rows)
     write_csv(f"plots/gradient_statistics/{key}.csv", table, "%.6g")
     metrics: dict[str, float | None] = {"batch_size": settings.batch_size, "batches": settings.batches}

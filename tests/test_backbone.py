@@ -10,7 +10,7 @@ from torchvision.models import mobilenet_v2
 from stages.core.assets import AssetError, find_cache
 from stages.core.files import file_sha256
 from stages.models import imagenet_weights as backbone_weights
-from stages.models.imagenet_weights import describe, load_weights
+from stages.models.imagenet_weights import describe_backbone, load_weights
 from stages.models.trunk import IMAGENET_MEAN, IMAGENET_STD, Trunk, make_features, standardize_like_imagenet
 from tests.conftest import ROOT
 
@@ -131,14 +131,14 @@ def test_a_users_file_is_read_and_a_foreign_one_refused(tmp_path, backbone_state
 
 def test_the_summary_counts_what_torchvision_has(keras):
     name, convention, sha256, _ = keras
-    about = describe(name, convention, sha256, image_size=None, trainable_from=18)
+    about = describe_backbone(name, convention, sha256, image_size=None, trainable_from=18)
     parameters = sum(p.numel() for p in mobilenet_v2().features.parameters())
     assert about["parameters"] == parameters == about["frozen_parameters"] + about["trainable_parameters"]
     assert about["trainable_parameters"] == 320 * 1280 + 2 * 1280
     assert about["sha256"].startswith("272e38e5") and about["image_size"] == 160
     assert sum(layer["parameters"] for layer in about["layers"]) == parameters
     assert about["trunk_output"] == [5, 5, 320]
-    earlier = describe(name, convention, sha256, image_size=None, trainable_from=14)
+    earlier = describe_backbone(name, convention, sha256, image_size=None, trainable_from=14)
     assert earlier["trunk_output"] == [10, 10, 96]
     assert earlier["trainable_parameters"] > about["trainable_parameters"]
 

@@ -13,7 +13,7 @@ from scipy.stats import norm as normal
 from threadpoolctl import threadpool_info
 from torch import nn
 
-from stages.measure.head_curvature import PATH, SLICE, HeadCurvature, measure_pair, summarize, tabulate_grid
+from stages.measure.head_curvature import PATH, SLICE, HeadCurvature, measure_pair, summarize_curvature, tabulate_grid
 from stages.measure.hessian import (
     HeadHessian,
     ball_sharpness,
@@ -279,7 +279,7 @@ def test_the_summary_is_the_mean_over_seeds_and_the_range_over_pairs():
     seeds = pd.DataFrame({name: [1.0, 3.0] for name in names})
     for name in ("curvature", "flat_share"):
         seeds[[f"{name}_pair0", f"{name}_pair1"]] = [[1.0, 2.0], [3.0, 7.0]]
-    found = summarize(seeds, np.array([[[-0.05, 1.0], [-0.5, 1.0], [-0.2, 1.0]]]))
+    found = summarize_curvature(seeds, np.array([[[-0.05, 1.0], [-0.5, 1.0], [-0.2, 1.0]]]))
     assert found["trace"] == 2 and found["curvature"] == 3.25 and found["curvature_spread"] == 2.5
     assert found["convex_share"] == pytest.approx(1 / 3) and found["grid_ratio"] == pytest.approx(0.2)
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from stages.measure.gradient_moments import (
     LayerMoments,
     collect_moments,
-    describe,
+    describe_moments,
     mean_cosine,
     noise_scale,
     total_norms,
@@ -31,7 +31,7 @@ def moments_of(gradients):
 
 
 def test_the_figures_are_those_of_the_stacked_gradients(gradients):
-    found = describe(moments_of(gradients), batch_size=32)
+    found = describe_moments(moments_of(gradients), batch_size=32)
     flat = np.concatenate([batches.reshape(12, -1) for batches in gradients], axis=1)
     norms = np.linalg.norm(flat, axis=1)
     ratio = np.abs(flat.mean(0)) / flat.std(0, ddof=1)

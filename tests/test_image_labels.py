@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from stages.core.params import Params, load_params
-from stages.reporting.image_labels import count, describe_recipe, name_variant
+from stages.reporting.image_labels import describe_recipe, name_variant
+from stages.reporting.phrases import count
 from stages.training.from_images import OPTIMIZERS, SCHEDULES
 from tests.conftest import ROOT
 

@@ -7,12 +7,12 @@ from torch import nn
 from stages.baseline.network import make_baseline_cnn
 from stages.mobilenetv2.network import ACTIVATIONS, make_mobilenetv2
 from stages.models.image_classifier import ImageClassifier
-from stages.small_cnn.network import NORMS, make_small_cnn
+from stages.small_cnn.network import NORM_LAYERS, make_small_cnn
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 EVERY_NETWORK = [
     (make_baseline_cnn, {}),
-    *[(make_small_cnn, {"norm": norm}) for norm in NORMS],
+    *[(make_small_cnn, {"norm": norm}) for norm in NORM_LAYERS],
     (make_mobilenetv2, {"strides": "reduce_32"}),
     *[(make_mobilenetv2, {"strides": "reduce_32", "width": 0.1, "activation": name}) for name in ACTIVATIONS],
     (make_mobilenetv2, {"width": 0.1, "expansion": 1, "kernel_size": 1, "squeeze": 64}),  # the smallest of everything

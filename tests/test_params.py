@@ -379,7 +379,7 @@ def test_every_name_that_is_allowed_stands_for_something():
     assert set(WEIGHTS) == {"auto", *CONVENTIONS}
     assert list(schema.STRIDES) == list(mobilenetv2.STRIDES)
     assert list(schema.ACTIVATIONS) == list(mobilenetv2.ACTIVATIONS)
-    assert list(schema.SMALL_CNN_NORMS) == list(small_cnn.NORMS)
+    assert list(schema.SMALL_CNN_NORMS) == list(small_cnn.NORM_LAYERS)
     settings = {field.name for field in fields(mobilenetv2.MobileNetV2Settings)}
     assert set(schema.MobileNetV2Variant.__annotations__) == settings - {"classes", "strides"}
 

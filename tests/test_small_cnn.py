@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from stages.models.dropout import Dropout
-from stages.small_cnn.network import LAYERS, NORMS, make_small_cnn
+from stages.small_cnn.network import LAYERS, NORM_LAYERS, make_small_cnn
 
 CONVOLUTION_WEIGHTS = [
     3 * 20 * 9,  # C1
@@ -51,7 +51,7 @@ def normalize_by_hand(norm, layer, x):
     return F.layer_norm(x, x.shape[1:])
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", NORM_LAYERS)
 def test_the_network_written_out(norm):
     model = make_small_cnn(seed=0, norm=norm).eval()
     randomize(model)
@@ -82,7 +82,7 @@ def test_dropout_is_where_the_table_says_and_only_in_training():
 
 
 def test_all_norms_start_from_the_same_convolutions():
-    models = [make_small_cnn(seed=4, norm=norm) for norm in NORMS]
+    models = [make_small_cnn(seed=4, norm=norm) for norm in NORM_LAYERS]
     for model in models[1:]:
         for name in model.blocks:
             assert torch.equal(model.blocks[name][0].weight, models[0].blocks[name][0].weight)

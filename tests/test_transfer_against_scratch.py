@@ -10,7 +10,7 @@ from stages.data.cifar10 import stratified_take
 from stages.data.feature_extraction import Part
 from stages.data.shares import choose_share
 from stages.models.transfer_model import activate_in_batches
-from stages.unfreezing.features import sample_clean, take_share
+from stages.unfreezing.features import sample_clean, shrink_part
 from tests.synthetic import make_model
 
 
@@ -47,7 +47,7 @@ def test_a_share_without_a_measured_image_is_refused():
 def test_a_share_of_a_view_is_measured_on_its_own_images():
     labels = (np.arange(400) % 10).astype(np.uint8)
     images = np.broadcast_to(np.arange(400)[:, None, None, None], (400, 2, 2, 3))  # each image is its number
-    view = take_share(Part("train_view0", images, np.zeros((400, 3), int), {"train": labels}), 50)
+    view = shrink_part(Part("train_view0", images, np.zeros((400, 3), int), {"train": labels}), 50)
     sample = sample_clean(view, 50, 40, seed=0)
     numbers = sample.images[:, 0, 0, 0]
     assert len(numbers) == 20 and set(numbers) < set(view.images[:, 0, 0, 0]) and sample.draws is None

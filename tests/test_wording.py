@@ -6,6 +6,7 @@ import pytest
 
 from stages.measure.contrasts import compare_over_images, compare_over_seeds
 from stages.reporting import wording
+from stages.reporting.phrases import join, signed, span
 from stages.reporting.wording import Findings
 from tests.test_contrasts import make_predictions
 
@@ -162,13 +163,13 @@ def test_flatness_is_called_no_predictor_only_where_the_flattest_is_the_worst(rn
 
 @pytest.mark.parametrize(("values", "text"), [([0.25], "0.25"), ([0.251, 0.249], "0.25"), ([0.5, 0.1], "0.10 to 0.50")])
 def test_a_span_of_equal_numbers_is_one(values, text):
-    assert wording.span(values) == text and wording.span(pd.Series(values)) == text
+    assert span(values) == text and span(pd.Series(values)) == text
 
 
 def test_lists_of_words_are_joined_as_one_writes():
-    assert wording.join(["a"]) == "a" and wording.join(["a", "b"]) == "a and b"
-    assert wording.join(["a", "b", "c"]) == "a, b and c"
-    assert wording.signed(-0.5) == "\u22120.50" and np.isclose(float(wording.signed(1.5)), 1.5)
+    assert join(["a"]) == "a" and join(["a", "b"]) == "a and b"
+    assert join(["a", "b", "c"]) == "a, b and c"
+    assert signed(-0.5) == "\u22120.50" and np.isclose(float(signed(1.5)), 1.5)
 
 
 @pytest.mark.parametrize(("rate", "verdict"), [(0.87, "within that range"), (0.7, "not all within 85 to 90%")])

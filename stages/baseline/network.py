@@ -4,9 +4,8 @@ from collections import OrderedDict
 
 from torch import nn
 
+from stages.core.choices import CLASSES
 from stages.models.initialization import initialize_like_torch
-
-CLASSES = 10
 
 
 def make_baseline_cnn(*, seed: int) -> nn.Sequential:

@@ -16,8 +16,7 @@ from stages.core.stage import run_stage
 from stages.core.states import kept_states
 from stages.data.cifar10 import stratified_take
 from stages.data.feature_cache import FeatureCache, TrainingData
-from stages.data.feature_shares import take_share
-from stages.data.shares import choose_share
+from stages.data.shares import choose_share, take_share
 from stages.models.heads import Head, make_head
 from stages.models.norms import load_norm
 from stages.models.transfer_model import TransferModel, activate_in_batches, make_blocks

@@ -3,7 +3,8 @@
 from collections.abc import Collection
 from typing import Any
 
-CLASSES = 10
+from stages.core.choices import CLASSES
+
 IMAGES = 50_000  # of CIFAR-10's training set
 NEIGHBORS = 30  # t-SNE's perplexity: it takes more images than that
 

@@ -129,7 +129,7 @@ Seeds = listed(Seed, f"integers from 0 to {LARGEST_SEED}")
 BatchSizes = listed(AtLeastTwo, "integers >= 2")
 NAMED = "of at most six digits, without .0 at the end"
 
-Norm = choice(NORMS)
+NormName = choice(NORMS)
 Placement = choice(PLACEMENTS)
 Precision = choice(PRECISIONS)
 Device = choice(("auto", "cpu", "cuda", "mps"))
@@ -236,7 +236,7 @@ class Variants:
 @section
 class CacheStudy:
     views: listed(Count, "integers >= 1")
-    norm: Norm
+    norm: NormName
 
 
 @section
@@ -270,7 +270,7 @@ class Unfreezing:
     epochs: Count
     percent: Percent
     views: Count
-    norm: Norm
+    norm: NormName
     block_lr: NotNegative
     trainable_from: listed(Block, f"integers from 3 to {LAST}")
     embedded_images: integer(100)
@@ -319,7 +319,7 @@ class MobileNetV2(Recipe):
 class Params:
     """The whole file."""
 
-    norms: listed(Norm, ", ".join(NORMS))
+    norms: listed(NormName, ", ".join(NORMS))
     clip: Positive
     noclip: Never
     seeds: Seeds
@@ -340,7 +340,7 @@ class Params:
     mobilenetv2: MobileNetV2
 
 
-def list_keys(kind: Any) -> dict[str, Any]:
+def keys_of(kind: Any) -> dict[str, Any]:
     """What a section or a variant may hold, with the types."""
     return {field.name: field.type for field in fields(kind)} if is_dataclass(kind) else kind.__annotations__
 
@@ -349,8 +349,8 @@ def names_beside(location: tuple) -> str:
     """The keys that the schema has where an unknown one was found."""
     kind: Any = Params
     for name in location[:-1]:
-        kind = get_args(get_args(kind)[0])[1] if get_origin(kind) is Annotated else list_keys(kind)[name]
-    return ", ".join(list_keys(kind))
+        kind = get_args(get_args(kind)[0])[1] if get_origin(kind) is Annotated else keys_of(kind)[name]
+    return ", ".join(keys_of(kind))
 
 
 def describe_error(error: dict) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.core.files import write
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 Arrays = dict[str, np.ndarray]
 
@@ -51,7 +51,7 @@ def compute_statistics(images: np.ndarray, labels: np.ndarray) -> dict:
     return {
         "mean": mean.tolist(),
         "std": np.sqrt(variance).tolist(),
-        "class_counts": dict(zip(CLASSES, np.bincount(labels, minlength=10).tolist(), strict=True)),
+        "class_counts": dict(zip(CLASS_NAMES, np.bincount(labels, minlength=10).tolist(), strict=True)),
     }
 
 

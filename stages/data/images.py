@@ -12,7 +12,7 @@ from stages.data.shares import choose_share
 
 @dataclass(frozen=True)
 class ImageData:
-    """Images uint8 (N, 32, 32, 3) and labels int64 (N,), on the device that trains; see training.Data."""
+    """Images uint8 (N, 32, 32, 3) and labels int64 (N,), on the device that trains; see DataSource of training.loop."""
 
     images: torch.Tensor
     labels: torch.Tensor

@@ -1,9 +1,12 @@
 """Shares of the training images, the same for whatever trains on them."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from stages.data.cifar10 import stratified_take
+from stages.data.feature_cache import TrainingData
 
 
 def choose_share(labels: torch.Tensor, percent: float) -> torch.Tensor:
@@ -12,3 +15,9 @@ def choose_share(labels: torch.Tensor, percent: float) -> torch.Tensor:
     if count == len(labels):
         return torch.arange(count)
     return torch.from_numpy(stratified_take(labels.numpy(), count, np.random.default_rng(count)))
+
+
+def take_share(data: TrainingData, percent: float) -> TrainingData:
+    """A stratified `percent` of the training images, the same ones of every view, and all validation images."""
+    chosen = choose_share(data.labels, percent)
+    return replace(data, views=[view[chosen.to(view.device)] for view in data.views], labels=data.labels[chosen])

@@ -83,7 +83,7 @@ def mean_cosine(layers: list[LayerMoments]) -> float:
     return float(np.mean(products / (norms[1:] * norms[:-1])))
 
 
-def describe(layers: list[LayerMoments], batch_size: int) -> dict[str, float | None]:
+def describe_moments(layers: list[LayerMoments], batch_size: int) -> dict[str, float | None]:
     """The figures of one layer, or of several taken as one vector."""
     squares = np.sum([layer.squared_norms for layer in layers], axis=0)
     big_square = sum(layer.mean_square for layer in layers)

@@ -103,7 +103,7 @@ def measure_pair(
     }
 
 
-def summarize(seeds: pd.DataFrame, extremes: np.ndarray) -> dict[str, float]:
+def summarize_curvature(seeds: pd.DataFrame, extremes: np.ndarray) -> dict[str, float]:
     """Means over seeds; `_spread` is the range over pairs; convex_share and grid_ratio are of the first seed's grid."""
     metrics = {name: float(seeds[name].mean()) for name in SUMMARY}
     for name in ("curvature", "flat_share"):

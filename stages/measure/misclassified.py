@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from stages.data.cifar10 import CLASSES
+from stages.data.cifar10 import CLASS_NAMES
 from stages.training.predictions import Predictions
 
 
@@ -12,7 +12,7 @@ def accuracy_per_class(predictions: dict[str, Predictions]) -> pd.DataFrame:
     return pd.DataFrame(
         {"configuration": key, "class": name, "accuracy": found.confusion()[index, index]}
         for key, found in predictions.items()
-        for index, name in enumerate(CLASSES)
+        for index, name in enumerate(CLASS_NAMES)
     )
 
 

@@ -11,12 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stages.core.choices import PLACEMENTS
+from stages.core.choices import CLASSES, PLACEMENTS
 from stages.models.dropout import Dropout
 from stages.models.norms import load_norm
 
 HIDDEN = 256
-CLASSES = 10
 
 
 class Head(nn.Module):

@@ -15,6 +15,7 @@ from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
 from stages.core.assets import AssetError, decoding, download, fetch_wheel, first_that_works
 from stages.core.files import file_sha256
+from stages.models.costs import count_parameters
 from stages.models.trunk import IMAGENET_MEAN, IMAGENET_STD, StateDict, make_features
 
 KERAS_BN_EPSILON, TORCH_BN_EPSILON = 1e-3, 1e-5
@@ -139,11 +140,9 @@ def load_weights(weights: str) -> tuple[str, Convention, str, StateDict]:
     return name, convention, sha256, state
 
 
-def count_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
-
-
-def describe(name: str, convention: Convention, sha256: str, image_size: int | None, trainable_from: int) -> dict:
+def describe_backbone(
+    name: str, convention: Convention, sha256: str, image_size: int | None, trainable_from: int
+) -> dict:
     """What `models/backbone.json` holds: origin, input convention, and a summary of the architecture."""
     features = make_features(convention.padding).eval()  # a map of 1x1 has no statistics that training would need
     size = image_size or convention.image_size

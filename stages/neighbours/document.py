@@ -11,7 +11,8 @@ from stages.core.files import read_json, write
 from stages.core.params import Params
 from stages.core.stage import run_stage
 from stages.neighbours import neighbour_wording as wording
-from stages.reporting.image_labels import count, describe_recipe, name_variant
+from stages.reporting.image_labels import describe_recipe, name_variant
+from stages.reporting.phrases import count
 from stages.reporting.results import percent
 from stages.variants.variants_wording import describe_variants
 
@@ -20,7 +21,7 @@ def read_metrics(study: str, names: Iterable[str]) -> dict[str, dict]:
     return {name: read_json(f"metrics/{study}/train/{name}.json") for name in names}
 
 
-def tabulate(metrics: dict[str, dict], costs: list[str], accuracies: list[str]) -> list[list[str]]:
+def tabulate_costs(metrics: dict[str, dict], costs: list[str], accuracies: list[str]) -> list[list[str]]:
     """Rows variant, costs, accuracies in per cent."""
     return [
         [name_variant(name), *(f"{own[cost]:,}" for cost in costs), *(percent(own, part) for part in accuracies)]
@@ -54,7 +55,7 @@ def gather_unfreezing(params: Params) -> dict:
     metrics = read_metrics("unfreezing", blocks)
     named = {f"features.{block}": own for block, own in metrics.items()}
     return {
-        "rows": tabulate(named, ["parameters", "multiply_adds", "stored_bytes"], ["test_accuracy"]),
+        "rows": tabulate_costs(named, ["parameters", "multiply_adds", "stored_bytes"], ["test_accuracy"]),
         "accuracy": wording.describe_unfreezing(read_json("metrics/unfreezing/summary.json"), blocks),
         "layers": wording.describe_layers(read_json("metrics/unfreezing/representations.json")),
         "first": blocks[-1],
@@ -77,7 +78,7 @@ def gather_small_cnn(params: Params) -> dict:
     sweep, sizes = read_json("metrics/small_cnn_sweep/summary.json"), params.small_cnn_sweep.batch_sizes
     first = next(iter(metrics))
     return gather_contrasts("small_cnn", first) | {
-        "rows": tabulate(metrics, ["parameters"], ["val_accuracy", "test_accuracy"]),
+        "rows": tabulate_costs(metrics, ["parameters"], ["val_accuracy", "test_accuracy"]),
         "batch_sizes": wording.describe_batch_sizes(sweep, list(metrics), sizes),
         "common_lrs": wording.describe_common_lrs(sweep, sizes),
         "goal": wording.describe_goal({norm: own["test_accuracy"] for norm, own in metrics.items()}),
@@ -88,7 +89,7 @@ def gather_small_cnn(params: Params) -> dict:
 def gather_mobilenetv2(params: Params) -> dict:
     metrics = read_metrics("mobilenetv2", params.mobilenetv2.variants)
     return gather_contrasts("mobilenetv2", next(iter(metrics))) | {
-        "rows": tabulate(metrics, ["parameters", "multiply_adds"], ["test_accuracy"]),
+        "rows": tabulate_costs(metrics, ["parameters", "multiply_adds"], ["test_accuracy"]),
         "frontier": wording.describe_frontier(metrics),
         "strides": params.mobilenetv2.strides,
     }

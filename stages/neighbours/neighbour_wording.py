@@ -7,7 +7,7 @@ import pandas as pd
 
 from stages.reporting.image_figures import find_frontier
 from stages.reporting.image_labels import name_variant
-from stages.reporting.wording import join, signed
+from stages.reporting.phrases import join, signed
 
 GOAL = 70  # per cent of test accuracy, for the CNN of fewer than 50,000 parameters
 

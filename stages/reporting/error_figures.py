@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.data.cifar10 import CLASSES
+from stages.data.cifar10 import CLASS_NAMES
 from stages.models.configurations import color_of, label_of, name_of, split_key
 from stages.reporting.captions import add_caption
 from stages.reporting.plotting import MARKERS
@@ -30,8 +30,8 @@ def draw_confusion(predictions: dict[str, Predictions], caption: str) -> Figure:
             if round(value):
                 color = "white" if row != column and value > 0.6 * top else "#333333"
                 axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
-        axes.set_xticks(range(10), CLASSES, rotation=60, ha="right", fontsize=8)
-        axes.set_yticks(range(10), CLASSES, fontsize=8)
+        axes.set_xticks(range(10), CLASS_NAMES, rotation=60, ha="right", fontsize=8)
+        axes.set_yticks(range(10), CLASS_NAMES, fontsize=8)
         axes.grid(False)
         axes.set(title=name_of(key), xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, ax=grid, label="given another class (% of the true class)", shrink=0.6)
@@ -48,9 +48,9 @@ def draw_accuracy_per_class(table: pd.DataFrame, caption: str) -> Figure:
         norm, mode = split_key(key)
         own = table[table["configuration"] == key]
         face = color_of(norm) if mode == "noclip" else "white"
-        rows = [CLASSES.index(name) + offset for name in own["class"]]
+        rows = [CLASS_NAMES.index(name) + offset for name in own["class"]]
         axes.plot(100 * own["accuracy"], rows, MARKERS[mode], color=color_of(norm), mfc=face, ms=5, label=name_of(key))
-    axes.set_yticks(range(10), CLASSES)
+    axes.set_yticks(range(10), CLASS_NAMES)
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy within the class (%), mean over seeds")
     figure.legend(loc="outside upper center", ncols=3)
@@ -76,7 +76,7 @@ def title_of_errors(predictions: dict[str, Predictions], position: int) -> str:
     """The true class and the class most often predicted for one test image."""
     votes = np.concatenate([found.predicted[:, position] for found in predictions.values()])
     label = next(iter(predictions.values())).labels[position]
-    return f"{CLASSES[label]}\nseen as {CLASSES[np.bincount(votes).argmax()]}"
+    return f"{CLASS_NAMES[label]}\nseen as {CLASS_NAMES[np.bincount(votes).argmax()]}"
 
 
 def title_of_dispute(predictions: dict[str, Predictions], position: int) -> str:
@@ -86,4 +86,4 @@ def title_of_dispute(predictions: dict[str, Predictions], position: int) -> str:
         share.setdefault(split_key(key)[0], []).append(found.correct[:, position].mean())
     right = [label_of(norm) for norm, values in share.items() if np.mean(values) > 0.5]
     label = next(iter(predictions.values())).labels[position]
-    return f"{CLASSES[label]}\nby " + ("+".join(name.removesuffix("Norm") for name in right) or "none")
+    return f"{CLASS_NAMES[label]}\nby " + ("+".join(name.removesuffix("Norm") for name in right) or "none")

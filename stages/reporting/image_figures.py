@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 
-from stages.data.cifar10 import CLASSES
+from stages.data.cifar10 import CLASS_NAMES
 from stages.reporting.captions import add_caption
 from stages.reporting.error_figures import draw_images
 from stages.reporting.plotting import SEQUENCE
@@ -119,6 +119,6 @@ def draw_wrong_images(images: np.ndarray, found: Predictions, name: str, caption
     predicted, confidence = found.predicted[0], found.probabilities[0].max(1)
     wrong = np.flatnonzero(predicted != found.labels)
     chosen = wrong[np.argsort(-confidence[wrong], kind="stable")][:GALLERY]
-    titles = [f"{CLASSES[found.labels[k]]}\nseen as {CLASSES[predicted[k]]}" for k in chosen]
+    titles = [f"{CLASS_NAMES[found.labels[k]]}\nseen as {CLASS_NAMES[predicted[k]]}" for k in chosen]
     heading = f"{name}: {len(wrong)} of {len(images)} test images are wrong, the most confident first"
     return draw_images(images[chosen], titles, heading, caption)

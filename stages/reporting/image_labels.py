@@ -1,6 +1,7 @@
 """How a reader should see the studies that train from images: their variants and recipes in words."""
 
 from stages.core.params import Recipe
+from stages.reporting.phrases import count
 
 OPTIMIZERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD with Nesterov momentum"}
 SCHEDULES = {
@@ -23,11 +24,6 @@ LABELS = {  # of variants whose names with spaces would not do
     "squeeze_excitation": "squeeze-and-excitation",
     "silu_expansion_10_se": "SiLU with expansion 10 and squeeze-and-excitation",
 }
-
-
-def count(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def name_variant(name: str) -> str:

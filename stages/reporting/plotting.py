@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from stages.core.files import write
-from stages.data.cifar10 import CLASSES, CIFAR10Data
+from stages.data.cifar10 import CLASS_NAMES, CIFAR10Data
 
 LINES = {"noclip": "-", "clip": "--"}
 MARKERS = {"noclip": "o", "clip": "D"}
@@ -40,13 +40,13 @@ def draw_samples(data: CIFAR10Data, part: str = "train", per_class: int = 10) ->
     images, labels = data.images(part), data.labels(part)
     gap = 2  # pixels
     tile = 32 + gap
-    grid = np.full((len(CLASSES) * tile - gap, per_class * tile - gap, 3), 255, dtype=np.uint8)
-    for row in range(len(CLASSES)):
+    grid = np.full((len(CLASS_NAMES) * tile - gap, per_class * tile - gap, 3), 255, dtype=np.uint8)
+    for row in range(len(CLASS_NAMES)):
         for column, image in enumerate(images[labels == row][:per_class]):
             grid[row * tile : row * tile + 32, column * tile : column * tile + 32] = image
     figure, axes = plt.subplots(figsize=(6.4, 6))
     axes.imshow(grid, interpolation="nearest")
-    axes.set_yticks([row * tile + 16 for row in range(len(CLASSES))], CLASSES)
+    axes.set_yticks([row * tile + 16 for row in range(len(CLASS_NAMES))], CLASS_NAMES)
     axes.set_xticks([])
     axes.grid(False)
     axes.tick_params(length=0)
@@ -60,11 +60,11 @@ def draw_class_distribution(data: CIFAR10Data) -> Figure:
     figure, axes = plt.subplots(figsize=(8, 3.6))
     width = 0.8 / len(data.split)
     for k, part in enumerate(data.split):
-        counts = np.bincount(data.labels(part), minlength=len(CLASSES))
-        positions = np.arange(len(CLASSES)) + (k - (len(data.split) - 1) / 2) * width
+        counts = np.bincount(data.labels(part), minlength=len(CLASS_NAMES))
+        positions = np.arange(len(CLASS_NAMES)) + (k - (len(data.split) - 1) / 2) * width
         bars = axes.bar(positions, counts, width, color=PARTS[part], label=f"{part} ({counts.sum():,} images)")
         axes.bar_label(bars, fontsize=6, padding=1)
-    axes.set_xticks(range(len(CLASSES)), CLASSES, fontsize=8)
+    axes.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES, fontsize=8)
     axes.set_ylabel("images")
     axes.grid(axis="x", visible=False)
     figure.legend(loc="outside upper center", ncols=len(data.split))

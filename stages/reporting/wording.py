@@ -1,6 +1,5 @@
 """What the study found, as sentences and table rows that follow the data: every number comes from a result file."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from stages.core.params import Params
 from stages.measure.paired_tests import ALPHA, POWER, smallest_p
 from stages.models.configurations import label_of, list_keys, name_of, split_key
 from stages.models.norms import load_norm
+from stages.reporting.phrases import count, join, p_value, signed, span
 from stages.reporting.published import CLAIMED_BEST, CLAIMED_CLIP_EFFECT, OTHERS, SIX_ROWS, TRANSFER_RANGE
 from stages.reporting.results import clip_effect, percent, test_accuracies
 
@@ -77,30 +77,6 @@ def load_findings(params: Params, root: Path = Path(), run: str = "") -> Finding
         )
     except FileNotFoundError as error:
         raise StageError(f"{error.filename} does not exist; run `dvc repro`, which makes it first") from None
-
-
-def count(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def join(parts: list[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
-
-
-def signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "\u2212")
-
-
-def span(values: Iterable[float], digits: int = 2) -> str:
-    """`low to high`, or one number where both print alike."""
-    low, high = (f"{end(values):.{digits}f}" for end in (min, max))
-    return low if low == high else f"{low} to {high}"
-
-
-def p_value(p: float) -> str:
-    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
 
 
 def is_significant(row: pd.Series) -> bool:

@@ -62,7 +62,7 @@ def make_layer_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(1, channels, affine=False)
 
 
-NORMS = {"batchnorm": nn.BatchNorm2d, "groupnorm": make_group_norm, "layernorm": make_layer_norm}
+NORM_LAYERS = {"batchnorm": nn.BatchNorm2d, "groupnorm": make_group_norm, "layernorm": make_layer_norm}
 
 
 class SmallCNN(nn.Module):
@@ -101,7 +101,7 @@ def make_block(inputs: int, layer: Layer, make_norm: Callable[[int], nn.Module])
 
 
 def make_small_cnn(*, seed: int, norm: str = "batchnorm") -> SmallCNN:
-    """The network with a norm from NORMS, its convolutions initialised from `seed` alone: equal for all norms."""
-    model = SmallCNN(look_up(NORMS, "norm", norm))
+    """The network with a norm from NORM_LAYERS, its convolutions initialised from `seed` alone: equal for all norms."""
+    model = SmallCNN(look_up(NORM_LAYERS, "norm", norm))
     initialize_like_torch(model, seed)
     return model

@@ -11,14 +11,15 @@ from stages.core.files import read_json, write_csv, write_json
 from stages.core.params import Params
 from stages.core.stage import run_stage
 from stages.reporting.captions import add_caption
-from stages.reporting.image_labels import OPTIMIZERS, count, name_variant
+from stages.reporting.image_labels import OPTIMIZERS, name_variant
+from stages.reporting.phrases import count
 from stages.reporting.plotting import save_figure
 from stages.small_cnn_sweep.cells import list_cells
 
 STUDY = "small_cnn_sweep"
 
 
-def tabulate(params: Params) -> pd.DataFrame:
+def tabulate_cells(params: Params) -> pd.DataFrame:
     """A row per norm, batch size and learning rate: the best validation accuracy of an epoch, mean over seeds."""
     rows = []
     for name, cell in list_cells(params).items():
@@ -56,7 +57,7 @@ def draw_sweep(table: pd.DataFrame, caption: str) -> Figure:
 
 
 def main(params: Params) -> None:
-    table, study, recipe = tabulate(params), params.small_cnn_sweep, params.small_cnn
+    table, study, recipe = tabulate_cells(params), params.small_cnn_sweep, params.small_cnn
     caption = (
         f"{count(study.epochs, 'epoch')} of {study.percent:g}% of the training images, "
         f"{OPTIMIZERS[recipe.optimizer]}; {count(len(study.seeds), 'seed')}"

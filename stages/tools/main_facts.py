@@ -15,6 +15,7 @@ from stages.measure.paired_tests import ALPHA
 from stages.models.configurations import list_keys, name_of
 from stages.models.norms import frn
 from stages.reporting import wording
+from stages.reporting.phrases import count, join, span
 from stages.reporting.published import CAVEAT
 from stages.reporting.results import percent, tabulate
 from stages.reporting.wording import Findings, load_findings
@@ -71,8 +72,8 @@ def gather_answers(params: Params, root: Path) -> dict:
     """What both pages say of the study and of the reference run."""
     study, reference = load_findings(params, root), load_reference(params, root)
     return {
-        "seeds": wording.count(study.seeds, "seed"),
-        "reference_seeds": wording.count(reference.seeds, "seed"),
+        "seeds": count(study.seeds, "seed"),
+        "reference_seeds": count(reference.seeds, "seed"),
         "configurations": len(study.metrics),
         "weights": read_json(root / "metrics/summary.json")["weights"],
         "answer_norms": page_wording.answer_norms(reference),
@@ -136,8 +137,8 @@ def gather_setting(reference: Findings, root: Path) -> dict:
     return {
         "sentence": frn.qualify_distance("vector"),
         "accuracy": percent(found, "test_accuracy"),
-        "others": wording.join([f"{100 * mean:.2f}% for {label}" for label, mean in means.items()]),
-        "seeds": wording.count(len(names), "seed"),
+        "others": join([f"{100 * mean:.2f}% for {label}" for label, mean in means.items()]),
+        "seeds": count(len(names), "seed"),
         "products": settings["products"],
         "frn_learned_eps": settings["frn_learned_eps"],
         "head_lr": settings["head_lr"],
@@ -182,9 +183,9 @@ def gather_elsewhere(study: Findings, reference: Findings, root: Path) -> dict:
     return {
         "gpu_features": f"{gpu['features']['seconds']:.0f}",
         "gpu_epoch": f"{read_json(folder / 'h100/epoch_alone.json')['seconds']:.1f}",
-        "gpu_training": wording.span(trained, 1),
+        "gpu_training": span(trained, 1),
         "gpu_distance": f"{100 * distance:.2f}",
-        "amx_training": wording.span([timing["seconds"] / 60 for timing in amx.values()], 1),
+        "amx_training": span([timing["seconds"] / 60 for timing in amx.values()], 1),
         "amx_configurations": len(amx),
         "amx_share": f"{found['images'] / found['of']:.0%}",
         "amx_features": f"{found['seconds'] / 60:.1f}",

@@ -8,8 +8,9 @@ import pandas as pd
 
 from stages.measure.paired_tests import ALPHA, smallest_p
 from stages.models.configurations import MODES, label_of, split_key
+from stages.reporting.phrases import count, join, signed, span
 from stages.reporting.results import clip_effect, test_accuracies
-from stages.reporting.wording import Findings, behind, count, is_significant, join, signed, span
+from stages.reporting.wording import Findings, behind, is_significant
 from stages.variants.variants_wording import mean_accuracies
 
 WHERE = {"noclip": "without clipping", "clip": "with clipping"}

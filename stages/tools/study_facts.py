@@ -9,10 +9,10 @@ from stages.core.files import read_json
 from stages.core.params import Params
 from stages.models.configurations import label_of
 from stages.neighbours import neighbour_wording
-from stages.reporting.image_labels import count, describe_recipe, name_variant
+from stages.reporting.image_labels import describe_recipe, name_variant
+from stages.reporting.phrases import count, join
 from stages.reporting.published import OTHERS
 from stages.reporting.results import percent
-from stages.reporting.wording import join
 from stages.tools import page_wording
 from stages.variants.variant_figures import PANELS, summarize_runs
 from stages.variants.variants_wording import describe_variants

@@ -37,7 +37,7 @@ def derive_seed(seed: int, *purpose: int) -> int:
     return int(np.random.SeedSequence([seed, *purpose]).generate_state(1)[0])
 
 
-class Data(Protocol):
+class DataSource(Protocol):
     """What a network trains on and is selected by; inputs are whatever it takes, stored features or images."""
 
     labels: torch.Tensor  # int64 (N,)
@@ -161,7 +161,7 @@ def train_epoch(
     }
 
 
-def advance(run: Run, data: Data, batch_size: int, threshold: float | None, on_step: Callable) -> None:
+def advance(run: Run, data: DataSource, batch_size: int, threshold: float | None, on_step: Callable) -> None:
     """Train one epoch, validate, and add what was seen to the run; a first-best checkpoint is kept by accuracy."""
     with GradientTracker(run.model) as tracker:
         row = train_epoch(run, data.view(run.epoch), data.labels, batch_size, threshold, tracker, on_step)
@@ -238,7 +238,7 @@ def side_by_side(
 
 
 def train_runs(
-    title: str, runs: list[Run], data: Data, epochs: int, batch_size: int, threshold: float | None, states: Path
+    title: str, runs: list[Run], data: DataSource, epochs: int, batch_size: int, threshold: float | None, states: Path
 ) -> dict:
     """Train every run to the end; returns what wall-clock figures there are.
 

@@ -13,7 +13,7 @@ from stages.training.loop import Run
 from stages.training.predictions import Predictions
 
 CURVES = "seed epoch train_loss train_accuracy val_loss val_accuracy grad_norm clip_fraction".split()
-Part = tuple[torch.Tensor, torch.Tensor]  # inputs and labels
+Labelled = tuple[torch.Tensor, torch.Tensor]  # inputs and labels
 MEAN_AND_SPREAD = ("test_accuracy", "val_accuracy")
 
 
@@ -63,7 +63,7 @@ def summarize_configuration(runs: dict[int, dict[str, float]]) -> dict[str, floa
     return metrics | {"seeds": len(runs)}
 
 
-def finish_run(run: Run, train: Part, test: Part) -> tuple[dict[str, float], np.ndarray]:
+def finish_run(run: Run, train: Labelled, test: Labelled) -> tuple[dict[str, float], np.ndarray]:
     """Load the selected weights, and read the test set: the only time, once for these and the last weights.
 
     `train` are training images without augmentation. Returns the run's metrics, and the selected weights' class
@@ -78,7 +78,7 @@ def finish_run(run: Run, train: Part, test: Part) -> tuple[dict[str, float], np.
     return metrics, selected.softmax(1).numpy()
 
 
-def finish_runs(runs: list[Run], train: Part, test: Part) -> tuple[dict[int, dict[str, float]], Predictions]:
+def finish_runs(runs: list[Run], train: Labelled, test: Labelled) -> tuple[dict[int, dict[str, float]], Predictions]:
     """`finish_run` for every seed: the metrics by seed, and what is to be stored of the test images."""
     finished = {run.seed: finish_run(run, train, test) for run in runs}
     probabilities = np.stack([own for _, own in finished.values()])

@@ -19,7 +19,7 @@ from stages.unfreezing.blocks import parse_block
 FOLDER = Path("data/unfreezing")
 
 
-def take_share(part: Part, percent: float) -> Part:
+def shrink_part(part: Part, percent: float) -> Part:
     """A stratified share of a part's images, the same for every view."""
     (name, labels), *_ = part.labels.items()
     chosen = choose_share(torch.from_numpy(labels), percent).numpy()
@@ -48,10 +48,10 @@ def main(params: Params, block: str) -> None:
     study, settings, end = params.unfreezing, params.features, parse_block(params, block)
     data, seed = CIFAR10Data.load(), settings.augmentation_seed
     trunk, about = cut_trunk(*load_trunk(settings.normalization), end)
-    views = [take_share(make_view(data, view, seed), study.percent) for view in range(study.views)]
+    views = [shrink_part(make_view(data, view, seed), study.percent) for view in range(study.views)]
     sample = sample_clean(views[0], study.percent, settings.train_eval_images, seed)
     _, validation, test = make_clean_parts(data, settings.train_eval_images, seed)
-    parts = [*views, sample, take_share(validation, study.percent), test]
+    parts = [*views, sample, shrink_part(validation, study.percent), test]
     FOLDER.mkdir(parents=True, exist_ok=True)
     fill_cache(FOLDER / str(end), parts, trunk, about, settings.precision, seed, take_device(params))
 

@@ -5,7 +5,7 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from stages.data.cifar10 import CLASSES
+from stages.data.cifar10 import CLASS_NAMES
 from stages.reporting.captions import add_caption
 
 CHANNELS = 3  # of each layer
@@ -26,7 +26,7 @@ def draw_embedding(pictures: dict[str, np.ndarray], labels: np.ndarray, caption:
     figure, panels = plt.subplots(1, len(pictures), figsize=(5 * len(pictures), 5.3))
     colors = plt.get_cmap("tab10")
     for axes, (title, points) in zip(panels, pictures.items(), strict=True):
-        for index, name in enumerate(CLASSES):
+        for index, name in enumerate(CLASS_NAMES):
             own = points[labels == index]
             axes.plot(own[:, 0], own[:, 1], "o", color=colors(index), ms=3, mew=0, alpha=0.75, label=name)
         axes.set(title=title, xticks=[], yticks=[])

@@ -13,7 +13,7 @@ from stages.core.params import Params
 from stages.core.stage import run_stage
 from stages.core.states import kept_states
 from stages.data.feature_cache import FeatureCache, TrainingData
-from stages.data.feature_shares import take_share
+from stages.data.shares import take_share
 from stages.measure.saturation import saturated_share
 from stages.models.heads import HIDDEN
 from stages.models.norms import load_norm

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from stages.models.configurations import label_of
-from stages.reporting.wording import join, signed
+from stages.reporting.phrases import join, signed
 from stages.variants.variant_figures import PANELS, summarize_runs
 
 BITES = 0.5  # share of the steps
