@@ -22,9 +22,13 @@ def list_files(root: Path) -> Iterator[str]:
         yield from (path for path in paths if not ignore.is_ignored(path))
 
 
+# What DVC cannot see is recorded here: without these it could not even tell what there is to run.
+RECORDS = ("metrics/code.json", "metrics/environment.json")
+
+
 def is_source(name: str) -> bool:
     """Whether a file is none of the main study's results."""
-    return not name.startswith(("metrics/", "plots/")) and name != "dvc.lock"
+    return name in RECORDS or (not name.startswith(("metrics/", "plots/")) and name != "dvc.lock")
 
 
 def copy_working_tree(root: Path, folder: Path, wanted: Callable[[str], bool] = is_source) -> None:
