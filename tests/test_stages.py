@@ -340,7 +340,7 @@ def test_interrupting_stops_at_once_without_a_traceback(scratch_copy):
     ("stage", "overrides", "message"),
     [
         (["train", "frn", "clip"], ["clip=0"], "clip is 0; it must be a number > 0"),
-        (["train", "groupnorm", "clip"], [], "'groupnorm clip' is no configuration"),
+        (["train", "instancenorm", "clip"], [], "'instancenorm clip' is no configuration"),
         (["train", "frn"], [], "usage: python -m stages.train norm mode"),
         (["train", "frn", "clip"], ["train.batch_size=1000"], "there are only 160 training images"),
         (["prepare"], ["data.source=/no/such/place"], "data.source is '/no/such/place'"),

@@ -26,7 +26,7 @@ def plain_forward(model, x):
 @pytest.mark.parametrize("norm", ["batchnorm", "layernorm", "frn"])
 def test_forward_and_gradients_equal_the_plain_network(backbone_state, x, norm, placement):
     def make():
-        settings = {"placement": placement, "dropout_rate": 0.0, "product_dtype": torch.float64}
+        settings = {"placement": placement, "dropout": 0.0, "product_dtype": torch.float64}
         return make_model(backbone_state, norm, seed=0, **settings).double().train()
 
     model = make()
@@ -51,7 +51,7 @@ def test_more_blocks_may_train(backbone_state, padding, start):
     """Forward pass and gradients of a trunk that ends earlier, against torchvision's blocks in sequence."""
     torch.manual_seed(1)
     x = torch.randn(4, 4, 4, 96 if start == 14 else 160).half()
-    settings = {"padding": padding, "trainable_from": start, "dropout_rate": 0.0, "product_dtype": torch.float64}
+    settings = {"padding": padding, "trainable_from": start, "dropout": 0.0, "product_dtype": torch.float64}
     model = make_model(backbone_state, "layernorm", seed=0, **settings).double().train()
     F.cross_entropy(model(x), torch.arange(4)).backward()
 

@@ -19,8 +19,7 @@ def clip_gradients(model: nn.Module, threshold: float | None) -> None:
 
 def find_clip_factors(norms: np.ndarray, threshold: float | None) -> np.ndarray:
     """The factor in (0, 1] that clipping at `threshold` applies to gradients of these total norms."""
-    limit = np.inf if threshold is None else threshold
-    return np.minimum(1.0, limit / np.maximum(norms, np.finfo(float).tiny))
+    return np.ones_like(norms) if threshold is None else threshold / np.maximum(norms, threshold)
 
 
 def magnitude_shares(grad: torch.Tensor) -> np.ndarray:
