@@ -1,6 +1,7 @@
 import pytest
 
 from stages.core import fingerprints
+from stages.core.files import StageError
 from stages.core.fingerprints import fingerprint_definitions, fingerprint_script
 
 FILES = {
@@ -86,8 +87,14 @@ def test_releases_of_packages_that_are_reached_count(package, monkeypatch):
 
 def test_imports_that_could_hide_something_are_refused(package):
     edit(package, "script.py", "from stages.core import words", "import stages.core.words")
-    with pytest.raises(ValueError, match="write `from stages"):
+    with pytest.raises(StageError, match="write `from stages"):
         fingerprint_script("stages.script", package)
     edit(package, "script.py", "import stages.core.words", "from .core import words")
-    with pytest.raises(ValueError, match="absolute"):
+    with pytest.raises(StageError, match="no dots first"):
+        fingerprint_script("stages.script", package)
+
+
+def test_a_file_that_is_no_python_is_named(package):
+    edit(package, "core/tools.py", "SCALE = 2", "SCALE = (2")
+    with pytest.raises(StageError, match=r"tools\.py, line 3: '\(' was never closed"):
         fingerprint_script("stages.script", package)

@@ -1,7 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+from stages.core.files import StageError
+from stages.models import norms
 from stages.models.norms.frn import FilterResponseNorm
 
 
@@ -92,3 +96,23 @@ def test_half_precision_does_not_overflow(dtype, shape):
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"takes \(N, C\) or \(N, C, H, W\), not \(2, 3\)"):
         FilterResponseNorm(4)(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def make_layer(units, placement, frn_learned_eps): ...", "has no attribute 'NORM'"),
+        ("from torch import nn, nothing_of_torchs", "cannot import name"),
+        ("NORM = Norm('Mine', '#123456')", "name 'Norm' is not defined"),
+        ("from stages.models.norms import Norm\nNORM = Norm('Mine', '#123456')", "missing 4 required"),
+        ("NORM = (", "was never closed"),
+    ],
+)
+def test_a_file_that_defines_no_norm_is_named(tmp_path, monkeypatch, text, said):
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.setattr(norms, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(norms, "NORMS", ["mine"])
+    monkeypatch.delitem(sys.modules, "stages.models.norms.mine", raising=False)
+    with pytest.raises(StageError, match=r"norms/mine\.py is no norm .*as groupnorm\.py does") as caught:
+        norms.load_norm("mine")
+    assert said in str(caught.value)

@@ -16,9 +16,12 @@ from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
+from stages.core.files import StageError
+
 PACKAGE = "stages"
-# These accept a value of params.yaml or refuse it, and never change one: what they say reaches no result.
-CHECKS = ("stages.core.params", "stages.core.conflicts")
+# The first two accept values of params.yaml or refuse them, and never change one; the last says what code does. None of it
+# reaches a result.
+ASIDE = ("stages.core.params", "stages.core.conflicts", "stages.core.fingerprints")
 # Packages that report, wait, fetch or check: whatever their release, results are the same.
 HARMLESS = {"aiohttp", "filelock", "platformdirs", "pydantic", "pydantic-core", "ruamel.yaml", "tqdm"}
 
@@ -84,11 +87,21 @@ def names_of_targets(node: ast.stmt) -> list[str] | None:
     return [n.id for n in flat] if all(isinstance(n, ast.Name) for n in flat) else None
 
 
+def parse_file(path: Path) -> ast.Module:
+    """Raises StageError where a file is no Python."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise StageError(
+            f"{path}, line {error.lineno}: {error.msg}; mend it, since stages depend on this code"
+        ) from None
+
+
 class Module:
     """A file of this repository: its definitions, its statements, and what the names that it imports stand for."""
 
     def __init__(self, name: str, root: Path):
-        tree = Bare().visit(ast.parse(find_file(name, root).read_text(encoding="utf-8")))
+        tree = Bare().visit(parse_file(find_file(name, root)))
         self.name, self.root = name, root
         self.definitions: dict[str, list[ast.stmt]] = {}
         self.rest: dict[str, list[ast.stmt]] = {STATEMENTS: [], MAIN: []}
@@ -125,11 +138,11 @@ class Module:
                 for alias in node.names:
                     whole = alias.name if alias.asname else alias.name.split(".")[0]
                     if alias.name.split(".")[0] == PACKAGE and not alias.asname:
-                        raise ValueError(f"{self.name}: write `from {PACKAGE}. ... import`, not `import {alias.name}`")
+                        raise StageError(f"{self.name}: write `from {PACKAGE}. ... import`, not `import {alias.name}`")
                     found.setdefault(alias.asname or whole, set()).add((whole, ""))
             elif isinstance(node, ast.ImportFrom):
                 if node.level or any(alias.name == "*" for alias in node.names):
-                    raise ValueError(f"{self.name}: imports are absolute and name what they import")
+                    raise StageError(f"{self.name}: write what is imported by its whole name: no dots first, no star")
                 for alias in node.names:
                     module = f"{node.module}.{alias.name}"
                     is_own = node.module.split(".")[0] == PACKAGE and find_file(module, self.root).is_file()
@@ -182,7 +195,7 @@ class Reach:
         """Import a module, of this repository or of another package."""
         if name.split(".")[0] != PACKAGE:
             return
-        if name not in CHECKS:
+        if name not in ASIDE:
             self.load(name)
 
     def take(self, module: Module, name: str) -> None:
@@ -199,7 +212,7 @@ class Reach:
         for target, attribute in module.imports.get(name, ()):
             if target.split(".")[0] != PACKAGE:
                 self.packages.add(target.split(".")[0])
-            elif target not in CHECKS:
+            elif target not in ASIDE:
                 for wanted in {attribute} if attribute else attributes:
                     self.reach(target, wanted)
 

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from torch import nn
 
+from stages.core.files import StageError
 from stages.core.params import NORMS
 
 LayerFactory = Callable[[int, str, float], nn.Module]
@@ -39,10 +40,15 @@ class Norm:
 
 
 def load_norm(name: str) -> Norm:
-    """The norm of that name; raises ValueError for any other."""
+    """The norm of that name; raises ValueError for any other, and StageError where its file does not define one."""
     if name not in NORMS:
         raise ValueError(f"norm is {name!r}; it must be one of {', '.join(NORMS)}")
-    return import_module(f"{__name__}.{name}").NORM
+    try:
+        return import_module(f"{__name__}.{name}").NORM
+    except (AttributeError, ImportError, NameError, SyntaxError, TypeError) as error:
+        raise StageError(
+            f"stages/models/norms/{name}.py is no norm ({error}); it defines make_layer and NORM, as groupnorm.py does"
+        ) from None
 
 
 class OverChannels:
