@@ -19,8 +19,8 @@ from typing import Any
 from stages.core.files import StageError
 
 PACKAGE = "stages"
-# The first two accept values of params.yaml or refuse them, and never change one; the last says what code does. None of it
-# reaches a result.
+# The first two accept values of params.yaml or refuse them, and never change one; the last says what code does. Nothing
+# of them reaches a result.
 ASIDE = ("stages.core.params", "stages.core.conflicts", "stages.core.fingerprints")
 # Packages that report, wait, fetch or check: whatever their release, results are the same.
 HARMLESS = {"aiohttp", "filelock", "platformdirs", "pydantic", "pydantic-core", "ruamel.yaml", "tqdm"}
