@@ -1,6 +1,7 @@
 """Record what decides results beside parameters, files and code: torch, the device, the precision really used.
 
 DVC cannot see these, so this stage always runs. The others depend on what it writes: they run again where that changed.
+It comes before them, and so it is here that the files of norms are checked.
 """
 
 from pathlib import Path
@@ -9,9 +10,12 @@ from stages.core.device import ENVIRONMENT, choose_device, describe_device, find
 from stages.core.files import file_sha256, write_json
 from stages.core.params import Params
 from stages.core.stage import run_stage
+from stages.reporting.norm_check import check_norm
 
 
 def main(params: Params) -> None:
+    for norm in params.norms:
+        check_norm(norm)
     device, weights = choose_device(params.device), Path(params.backbone.weights)
     found = find_environment(params, device)
     own = file_sha256(weights) if weights.is_file() else None  # the content of a user's own file

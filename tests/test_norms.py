@@ -1,4 +1,5 @@
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,9 @@ import torch
 from stages.core.files import StageError
 from stages.models import norms
 from stages.models.norms.frn import FilterResponseNorm
+from stages.reporting import norm_check
+from stages.reporting.norm_check import check_norm
+from tests.conftest import ROOT
 
 
 def frn_in_numpy(x, gamma, beta, eps, tau=None):
@@ -115,4 +119,28 @@ def test_a_file_that_defines_no_norm_is_named(tmp_path, monkeypatch, text, said)
     monkeypatch.delitem(sys.modules, "stages.models.norms.mine", raising=False)
     with pytest.raises(StageError, match=r"norms/mine\.py is no norm .*as groupnorm\.py does") as caught:
         norms.load_norm("mine")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", norms.NORMS)
+def test_what_a_norms_file_says_can_be_drawn_set_and_cited(monkeypatch, name):
+    monkeypatch.chdir(ROOT)
+    check_norm(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"color": "sky blue"}, "color is 'sky blue'"),
+        ({"reference": "mine2026"}, "reference is 'mine2026'; it must be None or a key of"),
+        ({"equation": "x - mean(x)"}, "unknown variable: mean"),
+        ({"equation": "x - sqrt(mu"}, "unclosed delimiter"),
+    ],
+)
+def test_what_the_report_would_fail_on_is_said_before_anything_trains(monkeypatch, changes, said):
+    monkeypatch.chdir(ROOT)
+    mine = replace(norms.load_norm("groupnorm"), **changes)
+    monkeypatch.setattr(norm_check, "load_norm", lambda name: mine)
+    with pytest.raises(StageError, match=r"norms/mine\.py: ") as caught:
+        check_norm("mine")
     assert said in str(caught.value)

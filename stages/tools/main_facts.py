@@ -94,11 +94,12 @@ def gather_answers(params: Params, root: Path) -> dict:
 
 def gather_front(params: Params, root: Path) -> dict:
     study, reference = (read_json(root / f"metrics/{folder}/test_accuracy.json") for folder in (".", REFERENCE))
-    key = list(study)[-1]
+    key, plain = list(study)[-1], read_timings(root / "metrics/other_machines/avx2/timing")
     return gather_answers(params, root) | {
         "studies": tabulate_studies(root, "stages/{}/README.md"),
         "rooms": tabulate_rooms(root),
         "minutes_in_all": tabulate_durations(params, root)[-1][1],
+        "minutes_without_bfloat16": f"{sum(own['seconds'] for own in plain.values()) / 60:.0f}",
         "example": {"key": key, "before": study[key], "after": reference[key], "change": reference[key] - study[key]},
     }
 

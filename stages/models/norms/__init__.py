@@ -1,7 +1,7 @@
 """Norms of a head, a file each, found by the name of the file: it may then stand in `norms` of params.yaml.
 
-A file defines `make_layer(units, placement, frn_learned_eps)`, the torch module from (N, units), or with placement
-spatial (N, units, H, W), to the same shape, and `NORM`, all that the study knows of the norm.
+A file defines `make_layer(units, placement, frn_learned_eps)`, the torch module from (N, units), a pooled vector of
+each image, or with placement spatial (N, units, H, W), to the same shape, and `NORM`, all that is known of the norm.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,9 @@ class Norm:
     label: str
     color: str  # as matplotlib has it; of Okabe and Ito's palette, distinguishable with every common colour vision
     make_layer: LayerFactory
-    equation: str  # typst's mathematics of the output y for an input x, without scale and shift
+    equation: str  # of x, without scale and shift, in typst's mathematics, where words go in quotes
     statistics: str  # what it is computed over, in words
-    reference: str | None  # of stages/document.bib
+    reference: str | None  # a key of stages/document.bib
     remark: Callable[[str], str] = say_nothing
     explain_distance: Callable[[str], str] = say_nothing
     qualify_distance: Callable[[str], str] = say_nothing
