@@ -21,7 +21,7 @@ from stages.models.heads import Head, make_head
 from stages.models.norms import load_norm
 from stages.models.transfer_model import TransferModel, activate_in_batches, make_blocks
 from stages.models.trunk import LAST
-from stages.training.from_images import take_recipe, train_image_seeds
+from stages.training.from_images import describe_one_seed, take_recipe, train_image_seeds
 from stages.training.run_metrics import finish_runs, summarize_configuration
 
 
@@ -65,7 +65,7 @@ def main(params: Params) -> dict:
     code = [train_image_seeds, FeatureCache, take_share, make_head, make_blocks, load_norm("none").make_layer]
     for percent in study.percents:
         name, own = f"{percent:g}", take_share(data, percent)
-        title, identity = f"transfer {name}%", [recipe.of_one_seed(), percent, dropout]
+        title, identity = f"transfer {name}%", [describe_one_seed(recipe), percent, dropout]
         with kept_states(f"baseline_transfer/{name}", title, identity, inputs, code) as states:
             runs, timing = train_image_seeds(title, make, recipe, own, states, device)
         seconds[f"seconds_per_epoch_{name}"] = timing["seconds_per_epoch"]  # None where every seed was finished

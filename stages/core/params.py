@@ -1,7 +1,7 @@
 """The one schema of params.yaml: every key, its type and its allowed values. Each stage checks all of it first."""
 
 from collections.abc import Collection
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -253,10 +253,6 @@ class Recipe:
     percent: Percent
     augmentation_seed: optional(Seed)
     precision: Precision
-
-    def of_one_seed(self) -> dict:
-        """What each seed trains by: the others do not matter to it."""
-        return {name: value for name, value in asdict(self).items() if name != "seeds"}
 
 
 @section

@@ -1,7 +1,7 @@
 """Train a network on images for several seeds, by a recipe: optimizer, schedule, batches, augmentation."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -35,6 +35,11 @@ def take_recipe(study: Recipe, **changes) -> Recipe:
     """The recipe in a study's section, without what the study compares: a variant does not depend on the others."""
     kept = {field.name for field in fields(Recipe)} - changes.keys()
     return Recipe(**{name: getattr(study, name) for name in kept}, **changes)
+
+
+def describe_one_seed(recipe: Recipe) -> dict:
+    """What each seed trains by: the others do not matter to it."""
+    return {name: value for name, value in asdict(recipe).items() if name != "seeds"}
 
 
 def train_image_seeds(

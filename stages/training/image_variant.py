@@ -16,7 +16,7 @@ from stages.data.cifar10 import CIFAR10Data
 from stages.data.images import load_image_data, load_part
 from stages.models.costs import count_multiply_adds, count_parameters, measure_latency
 from stages.models.image_classifier import ImageClassifier
-from stages.training.from_images import train_image_seeds
+from stages.training.from_images import describe_one_seed, train_image_seeds
 from stages.training.run_metrics import finish_runs, summarize_configuration, write_tables
 
 INPUTS = ["data/cifar10.npz", "data/split.npz", "data/stats.json"]
@@ -48,7 +48,7 @@ def train_variant(
     """
     data, colors = CIFAR10Data.load(), read_json("data/stats.json")
     dtype = choose_dtype(recipe.precision, device)
-    identity = [recipe.of_one_seed(), settings, str(dtype)]
+    identity = [describe_one_seed(recipe), settings, str(dtype)]
     code = [train_image_seeds, load_image_data, ImageClassifier, make_network]
 
     def make(seed: int) -> ImageClassifier:
