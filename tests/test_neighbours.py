@@ -1,10 +1,12 @@
 """The studies that train from images, run tiny by their own pipelines on real CIFAR-10."""
 
+import networkx as nx
 import numpy as np
 import pandas as pd
 import pypdf
 import pytest
 import torch
+from dvc.repo import Repo
 
 from stages.baseline.network import make_baseline_cnn
 from stages.core.params import load_params
@@ -89,6 +91,18 @@ def test_nothing_of_a_finished_neighbour_runs_again_and_the_main_study_knows_of_
     everything = ["dvc.yaml", *(f"stages/{study}/dvc.yaml" for study in STUDIES)]
     assert stages_run(neighbours.run("dvc", "repro", *everything)) == ALWAYS
     assert {name for name in neighbours.first_run if ":" not in name} == ALWAYS
+
+
+def test_a_study_builds_on_the_main_one_alone(committed):
+    """But for the report on them all."""
+    with Repo(str(committed)) as repo:
+        graph = repo.index.graph
+        found = {stage.path_in_repo: set() for stage in graph}
+        for stage in graph:
+            found[stage.path_in_repo] |= {needed.path_in_repo for needed in nx.descendants(graph, stage)}
+    assert found.pop("stages/neighbours/dvc.yaml") > {f"stages/{study}/dvc.yaml" for study in TRAINED}
+    assert len(found) > len(TRAINED)
+    assert all(needed <= {"dvc.yaml", own} for own, needed in found.items())
 
 
 @pytest.mark.parametrize("study", TINY)
