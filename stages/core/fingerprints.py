@@ -10,9 +10,10 @@ string, but norms, which have fingerprints of their own.
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable
 from functools import cache, cached_property
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -238,13 +239,24 @@ def parse_module(name: str, root: Path, modified: int) -> Module:
 
 
 @cache
-def find_distributions() -> dict[str, list[str]]:
+def list_distributions() -> dict[str, list[str]]:
     return dict(packages_distributions())
+
+
+@cache
+def find_distributions(package: str) -> list[str]:
+    """What an imported package belongs to: mostly the distribution of its name, found without a look at all others."""
+    if package in sys.stdlib_module_names:
+        return []
+    try:
+        return [distribution(package).metadata["Name"]]
+    except PackageNotFoundError:
+        return list_distributions().get(package, [])
 
 
 def find_versions(packages: Iterable[str]) -> dict[str, str]:
     """Releases of the distributions that packages belong to, but of those that reach no result."""
-    found = {name for package in packages for name in find_distributions().get(package, ())}
+    found = {name for package in packages for name in find_distributions(package)}
     return {name: version(name).split("+")[0] for name in sorted(found) if name.lower() not in HARMLESS}
 
 
