@@ -1,8 +1,12 @@
+import ast
+from importlib.metadata import packages_distributions
+
 import pytest
 
 from stages.core import fingerprints
 from stages.core.files import StageError
-from stages.core.fingerprints import fingerprint_definitions, fingerprint_script
+from stages.core.fingerprints import find_distributions, fingerprint_definitions, fingerprint_script
+from tests.conftest import ROOT
 
 FILES = {
     "__init__.py": "",
@@ -83,6 +87,19 @@ def test_releases_of_packages_that_are_reached_count(package, monkeypatch):
     new_script, new_scale, new_half = find()
     assert (new_script, new_scale) != (script, scale) and new_script != script and new_scale != scale
     assert new_half == half
+
+
+def test_packages_belong_to_the_distributions_that_importlib_finds_for_them():
+    """Of every package that a module here imports: none is missed, and none is taken for another of its name."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "stages").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    packages, expected = {name.split(".")[0] for name in names} - {"stages"}, packages_distributions()
+    assert {"torch", "sklearn", "PIL", "ruamel", "json"} <= packages
+    assert {name: set(find_distributions(name)) for name in packages} == {
+        name: set(expected.get(name, ())) for name in packages
+    }
 
 
 def test_imports_that_could_hide_something_are_refused(package):
